@@ -6,6 +6,7 @@ mod events;
 mod handle;
 mod imports;
 mod joined;
+mod problem_log;
 mod tasks;
 mod view;
 
@@ -240,6 +241,7 @@ async fn assemble(
     let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
     tokio::spawn(offer_changes(handle.clone(), changes, refusals));
     tokio::spawn(agent_states::tell(handle.clone(), told));
+    tokio::spawn(problem_log::tell(handle.clone()));
     Ok(Running { handle, listen, addresses, zones: options.zones, stop, driver, ended: None })
 }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, broadcast};
+use tracing::Instrument;
 
 use super::events::Events;
 use super::imports::Imports;
@@ -45,6 +46,7 @@ use crate::proto::registration::{Registered, WriteError};
 use crate::proto::search::{Cursor, Query};
 use crate::telemetry::exposition::Format;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::names;
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;
@@ -131,7 +133,8 @@ impl Handle {
         offers: Vec<Offer>,
         command: fn(Vec<Offer>) -> Command,
     ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
-        let mut answers = Vec::with_capacity(offers.len());
+        let span = names::register(offers.len());
+        let mut answers: Vec<Result<api::Registered, Refusal>> = Vec::with_capacity(offers.len());
         let mut offers = offers.into_iter().map(|mut offer| {
             offer.zone = offer.zone.or_else(|| zone.clone());
             offer
@@ -141,9 +144,11 @@ impl Handle {
         loop {
             let part: Vec<Offer> = offers.by_ref().take(OFFERS_AT_ONCE).collect();
             if part.is_empty() {
+                names::registered(&span, answers.iter().filter(|answer| answer.is_err()).count());
                 return Ok(answers);
             }
-            answers.extend(self.register_part(part, command, patience).await?);
+            let registered = self.register_part(part, command, patience).instrument(span.clone()).await;
+            answers.extend(registered.inspect_err(|error| names::failed(&span, error.code.text()))?);
             patience = Patience::Endless;
         }
     }
@@ -198,7 +203,7 @@ impl Handle {
             if let Err(Refusal { name, code, message }) = registered(name, result) {
                 let refusal = format!("agent {name} is not registered: {message} ({code})");
                 if !told.contains(&refusal) {
-                    tracing::warn!("{refusal}");
+                    tracing::warn!(event = "agent_refused", "{refusal}");
                 }
                 refusals.insert(refusal);
             }
@@ -214,7 +219,10 @@ impl Handle {
             return Err(view::of_file(&name.to_string(), &own));
         }
         match self.command(Command::Deregister(name), Patience::Client).await? {
-            Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
+            Reply::Deregistered(Ok(registered)) => {
+                tracing::info!(event = "agent_deregistered", agent = %registered.name, "agent deregistered");
+                Ok(view::registered(&registered))
+            }
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
             _ => Err(view::stopped()),
         }
@@ -262,6 +270,7 @@ impl Handle {
             return Err(view::too_many_zones(JOINED_MAX));
         }
         self.change_zone(Command::JoinZone { zone: zone.clone(), role: as_role }).await?;
+        tracing::info!(event = "zone_joined", %zone, role = ?as_role, "zone joined");
         let until_the_end =
             |error| view::zone_unkept(&format!("{zone} is joined until this node ends"), &error);
         joined.join(&zone, as_role).await.map_err(until_the_end)?;
@@ -285,6 +294,7 @@ impl Handle {
         let not_left = |error| view::zone_unkept(&format!("{zone} is not left"), &error);
         joined.leave(&zone).await.map_err(not_left)?;
         self.change_zone(Command::LeaveZone(zone.clone())).await?;
+        tracing::info!(event = "zone_left", %zone, "zone left");
         let note = |_| {
             "the settings name this zone, and the next start joins it again; to stay out of it, take it out of them"
                 .into()
@@ -349,7 +359,11 @@ impl Handle {
         let (local, max_age) = (query.local, query.max_age_ms.map_or(ANSWER_AGE, Duration::from_millis));
         let query =
             Query { text: query.q, zone, zones: Vec::new(), tags: query.tag, capabilities: query.capability };
-        let answer = self.answer(Command::Find(Find { query, limit, after: cursor, local, max_age })).await?;
+        let span = names::find(query.zone.as_ref());
+        let asked = self.answer(Command::Find(Find { query, limit, after: cursor, local, max_age }));
+        let answer = asked.instrument(span.clone()).await;
+        let answer = answer.inspect_err(|error| names::failed(&span, error.code.text()))?;
+        names::found(&span, answer.is_complete(), answer.found.len());
         let (complete, zones) = (answer.is_complete(), view::zones(&answer));
         self.metrics.found(started.elapsed(), complete, zones.iter().map(|zone| zone.status.text()));
         Ok(api::FindAnswer {

@@ -253,7 +253,7 @@ fn read_rows(folder: &Path) -> Vec<TaskRow> {
         match read_row(&path) {
             Ok(row) => rows.push(row),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "this is no task and is passed over; remove it");
+                tracing::warn!(event = "task_unreadable", path = %path.display(), %error, "this is no task and is passed over; remove it");
             }
         }
     }

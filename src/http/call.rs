@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::body;
+use super::correlation::trace_parent;
 use super::failure::Failure;
 use super::query::{self, CallQuery};
 use super::routes::{Answer, Api, named};
@@ -101,8 +102,7 @@ fn options(query: CallQuery, headers: &HeaderMap) -> CallOptions {
 pub(super) fn in_course_of(headers: &HeaderMap) -> CallOptions {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let mut options = CallOptions::default();
-    // What is malformed counts as not there, as W3C Trace Context wants.
-    options.context.trace = text("traceparent").and_then(|trace| trace.parse().ok());
+    options.context.trace = trace_parent(headers);
     options.within = text(CALL_ID).and_then(|call| call.parse().ok());
     options
 }

@@ -14,6 +14,7 @@ use futures::stream::FuturesOrdered;
 use libp2p::Multiaddr;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use crate::agents::AgentState;
 use crate::net::addresses::as_contact;
@@ -28,6 +29,7 @@ use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::name::FullName;
 use crate::proto::node::Node;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::names;
 
 /// Commands whose writes share one sync of the disk.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -243,6 +245,7 @@ impl Driver {
         let now = wall_clock();
         match event {
             NetworkEvent::Connected { peer, outbound, addresses } => {
+                tracing::info!(event = "peer_connected", %peer, outbound, "peer connected");
                 // Kept for the subscriptions that follow: they do not say who dialed.
                 let dialed = if outbound { Dialed::ByUs } else { Dialed::ByThem };
                 self.dialed.insert(peer, dialed);
@@ -251,6 +254,7 @@ impl Driver {
                 self.tell(Event::Connected(peer));
             }
             NetworkEvent::Disconnected { peer } => {
+                tracing::info!(event = "peer_disconnected", %peer, "peer disconnected");
                 self.dialed.remove(&peer);
                 self.node.handle(now, Input::PeerLeft { peer, zone: None });
                 self.tell(Event::Disconnected(peer));
@@ -285,7 +289,7 @@ impl Driver {
             // The node first: what it asks of peers after a suspension waits for no watcher.
             self.node.handle(wall_clock(), Input::Resumed);
         }
-        tracing::warn!(code = %alert.code(), "{alert}");
+        tracing::warn!(event = "network_problem", code = %alert.code(), "{alert}");
         self.tell(Event::Alert(alert));
     }
 
@@ -384,7 +388,7 @@ impl Driver {
                 }
             }
             Output::Penalize { peer, offence } => {
-                tracing::warn!(%peer, reason = offence.text(), "peer broke the protocol");
+                tracing::warn!(event = "peer_offended", %peer, reason = offence.text(), "peer broke the protocol");
                 self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
@@ -399,6 +403,9 @@ impl Driver {
         match event {
             io::Event::AgentChanged { record, via } => {
                 self.metrics.propagated(*via, wall_clock().since(record.stamp.wall));
+                if *via == io::Via::Local {
+                    tracing::info!(event = "agent_registered", agent = %record.name, "agent registered");
+                }
             }
             io::Event::Synced { received, sent, .. } => {
                 let result = if received + sent == 0 { "equal" } else { "repaired" };
@@ -412,7 +419,9 @@ impl Driver {
         let client = self.network.request_client(protocol);
         let conversation = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
-            tokio::spawn(converse(client, peer, conversation, asked, self.responses.clone()));
+            let span = if is_traced(protocol, conversation) { names::sync(&peer) } else { Span::none() };
+            let conversing = converse(client, peer, conversation, asked, self.responses.clone());
+            tokio::spawn(conversing.instrument(span));
             Conversation { questions, protocol, began: Instant::now() }
         });
         // The node keeps at most SYNC_WINDOW questions waiting; a conversation that ended tells so by itself.
@@ -438,6 +447,11 @@ impl Driver {
         // The store last: peers need not wait for this disk.
         self.store.close().await
     }
+}
+
+/// One comparison in a hundred is part of a trace: they come all the time, and mostly find nothing.
+fn is_traced(protocol: Protocol, conversation: ConversationId) -> bool {
+    protocol == Protocol::Sync && conversation.0.is_multiple_of(100)
 }
 
 /// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke.

@@ -53,6 +53,14 @@ pub(crate) fn adopt(span: &Span, trace: Option<&TraceParent>) {
     }
 }
 
+/// The span is part of another one, which may be anywhere.
+pub(crate) fn nest(span: &Span, within: &Span) {
+    if !span.is_disabled() && !within.is_disabled() {
+        // As in `adopt`.
+        let _started = span.set_parent(within.context());
+    }
+}
+
 /// The span has to do with another one that is not its parent.
 pub(crate) fn link(span: &Span, other: &Span) {
     if !span.is_disabled() {

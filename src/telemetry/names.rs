@@ -9,7 +9,7 @@
 use tracing::Span;
 use tracing::field::{Empty, display};
 
-use crate::proto::call::{CallFailure, CallId, Outcome};
+use crate::proto::call::{CallFailure, CallId};
 use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
 use crate::sanitize::clean_short;
@@ -172,13 +172,8 @@ pub(crate) fn sync(peer: &PeerKey) -> Span {
     tracing::info_span!(
         target: TARGET, parent: None, "sync",
         otel.kind = "internal", otel.status_code = Empty, error.type = Empty,
-        aop.peer.id = %peer, aop.sync.questions = Empty,
+        aop.peer.id = %peer,
     )
-}
-
-/// How many questions it took.
-pub(crate) fn synced(span: &Span, questions: u64) {
-    span.record("aop.sync.questions", questions);
 }
 
 /// How long the work waited for its place.
@@ -203,13 +198,7 @@ pub(crate) fn gave_out(span: &Span, bytes: usize) {
 
 /// How a call ended.
 pub(crate) fn ended(span: &Span, failure: Option<&CallFailure>) {
-    let outcome = match failure.map(|failure| failure.outcome) {
-        None => "ok",
-        Some(Outcome::NotStarted) => "not_started",
-        Some(Outcome::Unknown) => "unknown",
-        Some(Outcome::Done) => "done",
-    };
-    span.record("aop.call.outcome", outcome);
+    span.record("aop.call.outcome", failure.map_or("ok", |failure| failure.outcome.text()));
     let code = failure.map_or("ok", |failure| failure.code.text());
     span.record("rpc.status_code", code);
     if failure.is_some() {

@@ -59,7 +59,7 @@ impl Node {
         Node { child, ready }
     }
 
-    fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Option<T> {
+    pub(crate) fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Option<T> {
         let url = format!("{}{path}", self.ready.http);
         ureq::get(&url).call().ok()?.body_mut().read_json().ok()
     }

@@ -11,6 +11,7 @@ use crate::proto::query::{QuestionCounts, Uses};
 use crate::telemetry::exposition::Readings;
 use crate::telemetry::histogram::{AGENT, Histogram};
 use crate::telemetry::metrics::OTHER;
+use crate::telemetry::otel;
 use crate::telemetry::process::Process;
 
 /// Own agents with series of their own, the first by name; the rest are one more together.
@@ -29,6 +30,9 @@ pub(in crate::host) fn metrics(
     readings.gauge("aop_uptime_seconds", "Time since the node started", &[], uptime);
     if let Some(process) = Process::look() {
         process.tell(&mut readings);
+    }
+    if let Some(dropped) = otel::dropped() {
+        readings.counter("aop_spans_dropped", "Spans that no collector got", &[], dropped);
     }
     for (reason, count) in http_refused {
         let labels = [("reason", reason.text())];

@@ -8,12 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::http::request::Parts;
 use futures::FutureExt;
 use rmcp::model::*;
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tracing::{Instrument, Span};
+
+use crate::http::correlation;
+use crate::telemetry::{context, names};
 
 /// Calls at work at once, waiting ones included.
 const CALLS_MAX: usize = 256;
@@ -59,8 +65,56 @@ impl McpLimits {
     }
 }
 
+/// The spans of a request of MCP.
+struct Spans {
+    /// Of the HTTP request that it came in: of the log, and of a trace.
+    outer: Option<correlation::Spans>,
+    traced: Span,
+}
+
+impl Spans {
+    fn of(cx: &RequestContext<RoleServer>, method: &'static str, tool: Option<&str>) -> Spans {
+        let outer = cx.extensions.get::<Parts>().and_then(|head| head.extensions.get::<correlation::Spans>());
+        let traced = names::mcp(method, tool, &cx.id.to_string());
+        let said = cx.meta.0.0.get("traceparent").and_then(Value::as_str).and_then(|it| it.parse().ok());
+        match (&said, outer) {
+            // What the message says of itself is nearer than what it came in.
+            (None, Some(outer)) => context::nest(&traced, &outer.traced),
+            (_, outer) => {
+                context::adopt(&traced, said.as_ref());
+                if let Some(outer) = outer {
+                    context::link(&traced, &outer.traced);
+                }
+            }
+        }
+        Spans { outer: outer.cloned(), traced }
+    }
+
+    async fn around<T>(&self, work: impl Future<Output = T>) -> T {
+        match &self.outer {
+            // The library answers in a task of its own.
+            Some(outer) => outer.log(work.instrument(self.traced.clone())).await,
+            None => work.instrument(self.traced.clone()).await,
+        }
+    }
+}
+
 impl RequestLimits {
     async fn run<T, F: Future<Output = Result<T, ErrorData>> + Send>(
+        &self,
+        cx: RequestContext<RoleServer>,
+        (method, tool): (&'static str, Option<&str>),
+        work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
+    ) -> Result<T, ErrorData> {
+        let spans = Spans::of(&cx, method, tool);
+        let done = spans.around(self.bounded(cx, work)).await;
+        if done.is_err() {
+            names::failed(&spans.traced, "refused");
+        }
+        done
+    }
+
+    async fn bounded<T, F: Future<Output = Result<T, ErrorData>> + Send>(
         &self,
         cx: RequestContext<RoleServer>,
         work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
@@ -97,13 +151,13 @@ fn failed(message: String) -> ErrorData {
 
 /// Guards each method that takes a request.
 macro_rules! guarded {
-    ($($places:ident $method:ident($request:ty) -> $answer:ty;)*) => {$(
+    ($($name:literal: $places:ident $method:ident($request:ty) -> $answer:ty;)*) => {$(
         async fn $method(
             &self,
             request: $request,
             cx: RequestContext<RoleServer>,
         ) -> Result<$answer, ErrorData> {
-            self.limits.$places.run(cx, |cx| self.inner.$method(request, cx)).await
+            self.limits.$places.run(cx, ($name, None), |cx| self.inner.$method(request, cx)).await
         }
     )*};
 }
@@ -112,34 +166,51 @@ macro_rules! guarded {
 impl<H: ServerHandler> ServerHandler for Limited<H> {
     // A method that is left out here has the library's default and never reaches the handler.
     guarded! {
-        answers initialize(InitializeRequestParams) -> InitializeResult;
-        answers complete(CompleteRequestParams) -> CompleteResult;
-        answers set_level(SetLevelRequestParams) -> ();
-        answers get_prompt(GetPromptRequestParams) -> GetPromptResponse;
-        answers list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
-        answers list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
-        answers list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
-        answers read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
-        answers subscribe(SubscribeRequestParams) -> ();
-        answers unsubscribe(UnsubscribeRequestParams) -> ();
-        calls call_tool(CallToolRequestParams) -> CallToolResponse;
-        answers list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
-        answers on_custom_request(CustomRequest) -> CustomResult;
-        answers get_task(GetTaskParams) -> GetTaskResult;
-        answers update_task(UpdateTaskParams) -> ();
-        answers cancel_task(CancelTaskParams) -> ();
-        answers list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
-        answers get_skill(GetSkillRequestParams) -> GetSkillResult;
-        answers read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
+        "initialize": answers initialize(InitializeRequestParams) -> InitializeResult;
+        "completion/complete": answers complete(CompleteRequestParams) -> CompleteResult;
+        "logging/setLevel": answers set_level(SetLevelRequestParams) -> ();
+        "prompts/get": answers get_prompt(GetPromptRequestParams) -> GetPromptResponse;
+        "prompts/list": answers list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
+        "resources/list": answers list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
+        "resources/templates/list": answers list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
+        "resources/read": answers read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
+        "resources/subscribe": answers subscribe(SubscribeRequestParams) -> ();
+        "resources/unsubscribe": answers unsubscribe(UnsubscribeRequestParams) -> ();
+        "tools/list": answers list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
+        "_OTHER": answers on_custom_request(CustomRequest) -> CustomResult;
+        "tasks/get": answers get_task(GetTaskParams) -> GetTaskResult;
+        "tasks/update": answers update_task(UpdateTaskParams) -> ();
+        "tasks/cancel": answers cancel_task(CancelTaskParams) -> ();
+        "skills/list": answers list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
+        "skills/get": answers get_skill(GetSkillRequestParams) -> GetSkillResult;
+        "resources/directory/read": answers read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
     }
 
-    // These two take no parameters, so the macro does not fit them.
+    // These take no parameters, or say more of themselves, so the macro does not fit them.
     async fn ping(&self, cx: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.limits.answers.run(cx, |cx| self.inner.ping(cx)).await
+        self.limits.answers.run(cx, ("ping", None), |cx| self.inner.ping(cx)).await
     }
 
     async fn discover(&self, cx: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        self.limits.answers.run(cx, |cx| self.inner.discover(cx)).await
+        self.limits.answers.run(cx, ("server/discover", None), |cx| self.inner.discover(cx)).await
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let tool = request.name.to_string();
+        let work = |cx| async {
+            let answer = self.inner.call_tool(request, cx).await;
+            if let Ok(CallToolResponse::Complete(result)) = &answer
+                && result.is_error == Some(true)
+            {
+                names::failed(&Span::current(), "tool_error");
+            }
+            answer
+        };
+        self.limits.calls.run(cx, ("tools/call", Some(&tool)), work).await
     }
 
     /// Has no deadline: it lasts until the client goes or the node stops, and then ends well.
