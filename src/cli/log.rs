@@ -2,7 +2,8 @@
 //!
 //! What others wrote may stand in any field, so every field is cleaned where it is printed. Events of one cause, which is the
 //! place in the code and its `code` or `reason`, are ten lines a minute at most; what was left out is told once a minute.
-//! Lines are text for people, or objects for programs ([`json`]); of text that systemd reads, the journal has time and level itself.
+//! Lines are text for people, or objects for programs ([`json`]); of text that systemd reads, the journal has time and level
+//! itself.
 
 pub(super) mod json;
 

@@ -43,7 +43,8 @@ fn current(dispatch: &Dispatch) -> Option<SpanContext> {
     })
 }
 
-/// The span is part of what `trace` names, if that is said. Where the program is within a span of the same trace already, that is nearer.
+/// The span is part of what `trace` names, if that is said. Where the program is within a span of the same trace already, that is
+/// nearer.
 pub(crate) fn adopt(span: &Span, trace: Option<&TraceParent>) {
     let Some(parent) = trace.filter(|_| !span.is_disabled()).and_then(read) else { return };
     let around = dispatcher::get_default(current);

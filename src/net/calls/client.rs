@@ -232,16 +232,7 @@ impl Performance {
     /// Starts what the machine wants; the result once the call is over.
     fn perform(&mut self, output: Output) -> Option<CallResult> {
         match output {
-            Output::Open { stream, host } => {
-                // Before the dial: its connection must not be closed as excess while the stream opens.
-                let under_way = self.client.streams.open_calls.open(host);
-                let streams = self.client.streams.clone();
-                let opening = async move {
-                    Done::Opened(streams.open(host).await.map(|opened| Box::new(opened.split())))
-                };
-                let span = names::offer(&self.span, &host, self.call);
-                self.insert(stream.number, opening.boxed(), span, Some(under_way));
-            }
+            Output::Open { stream, host } => self.open(stream, host),
             Output::Offer { stream, mut offer } => {
                 self.client.metrics.calls.offered("made");
                 if let Some(leg) = self.legs.get(&stream.number) {
@@ -309,6 +300,16 @@ impl Performance {
             | Output::Drop(_) => {}
         }
         None
+    }
+
+    fn open(&mut self, stream: OutboundStream, host: PeerKey) {
+        // Before the dial: its connection must not be closed as excess while the stream opens.
+        let under_way = self.client.streams.open_calls.open(host);
+        let streams = self.client.streams.clone();
+        let opening =
+            async move { Done::Opened(streams.open(host).await.map(|opened| Box::new(opened.split()))) };
+        let span = names::offer(&self.span, &host, self.call);
+        self.insert(stream.number, opening.boxed(), span, Some(under_way));
     }
 
     fn insert(
