@@ -172,7 +172,7 @@ impl Listener {
                 handle.clone(),
                 closed.clone(),
                 refusals,
-                mcp::router(mcp, closed.clone()),
+                mcp::router(mcp, closed.clone(), handle.counted().clone()),
             )
             .merge(registry::router(handle.clone(), self.settings.registry))
             .merge(ard::router(handle.clone(), self.settings.registry))

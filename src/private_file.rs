@@ -29,12 +29,13 @@ pub enum FolderError {
     Exposed(PathBuf, u32),
 }
 
-/// The bytes of a file that only its owner may read.
+/// The bytes of a file that only its owner may read; of one that root gave to a group of this process, too.
 pub(crate) fn read_secret(path: &Path) -> Result<Vec<u8>, SecretError> {
     // Opened once: what is judged is what is read. Links are followed: the operator chose the name.
     let file = File::open(path).map_err(SecretError::Unreadable)?;
     // The mode before the content: a secret that others may have read is refused unread.
-    if let Some(mode) = mode_within(&file.metadata().map_err(SecretError::Unreadable)?, 0o077) {
+    let metadata = file.metadata().map_err(SecretError::Unreadable)?;
+    if let Some(mode) = mode_within(&metadata, bits_of_others(&metadata)) {
         return Err(SecretError::Exposed(mode));
     }
     let mut bytes = Vec::new();
@@ -50,6 +51,25 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), FolderError> {
         Some(mode) => Err(FolderError::Exposed(path.into(), mode)),
         None => Ok(()),
     }
+}
+
+/// The permission bits that a secret must not have.
+#[cfg(unix)]
+fn bits_of_others(metadata: &Metadata) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    forbidden_bits(metadata.uid(), rustix::process::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn bits_of_others(_: &Metadata) -> u32 {
+    0
+}
+
+/// The same by who owns the file and who reads it. Secrets of systemd and Kubernetes are root's, and a group's to read: no other
+/// way leads to the user that they are for.
+#[cfg(unix)]
+fn forbidden_bits(owner: u32, reader: u32) -> u32 {
+    if owner == 0 && reader != 0 { 0o037 } else { 0o077 }
 }
 
 /// The permission bits, if they have some of these.
@@ -175,6 +195,18 @@ mod tests {
                 Err(SecretError::Exposed(told)) => assert!(refused && told == mode, "{mode:o}"),
                 Err(SecretError::Unreadable(error)) => panic!("{error}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_root_gave_to_a_group_is_read_and_nothing_else_that_a_group_reads() {
+        let (root, node, other) = (0, 65_532, 1_000);
+        assert_eq!(forbidden_bits(root, node) & 0o440, 0);
+        for bit in [0o020, 0o004, 0o002, 0o001] {
+            assert_ne!(forbidden_bits(root, node) & bit, 0, "{bit:o}");
+        }
+        for (owner, reader) in [(root, root), (node, node), (other, node), (other, root)] {
+            assert_eq!(forbidden_bits(owner, reader), 0o077, "{owner} {reader}");
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub mod events;
 pub mod exposition;
 pub(crate) mod histogram;
+pub(crate) mod history;
 pub(crate) mod metrics;
 pub(crate) mod names;
 pub(crate) mod otel;

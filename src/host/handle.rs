@@ -26,6 +26,7 @@ use tracing::Instrument;
 use super::events::Events;
 use super::imports::Imports;
 use super::joined::{JOINED_MAX, JoinedZones};
+use super::monitor::Monitor;
 use super::tasks::Tasks;
 use super::view::{self, Detail, Snapshot};
 use crate::agents::{Agents, HostedAgent};
@@ -73,17 +74,18 @@ pub(super) struct HandleOf {
 /// Talks to a running node. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    node: NodeClient,
+    pub(super) node: NodeClient,
     events: broadcast::Sender<Event>,
     key: PeerKey,
     expects_peers: bool,
-    agents: Agents,
+    pub(super) agents: Agents,
     calls: CallClient,
     joined: Arc<Mutex<JoinedZones>>,
     tasks: Tasks,
     card_keys: Arc<CardKeys>,
     imports: Imports,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) monitor: Monitor,
 }
 
 impl Handle {
@@ -100,6 +102,7 @@ impl Handle {
             card_keys: Arc::new(of.card_keys),
             imports: Imports::default(),
             metrics: of.metrics,
+            monitor: Monitor::default(),
         }
     }
 
@@ -406,17 +409,25 @@ impl Handle {
 
     /// Health and the state of every zone.
     pub async fn status(&self) -> Result<api::Status, ApiError> {
-        Ok(snapshot(self, Detail::Fingerprints).await?.status())
+        Ok(snapshot(self, Detail::Fingerprints).await?.status(&self.monitor.trends()))
     }
 
     /// The same with the version vector of every zone, which may take megabytes.
     pub async fn status_with_vectors(&self) -> Result<api::Status, ApiError> {
-        Ok(snapshot(self, Detail::Vectors).await?.status())
+        Ok(snapshot(self, Detail::Vectors).await?.status(&self.monitor.trends()))
     }
 
     /// Connected peers, bootstrap peers first.
     pub async fn peers(&self) -> Result<api::Peers, ApiError> {
         self.read(view::peers).await
+    }
+
+    /// How the last hour went, or the last day by longer steps.
+    ///
+    /// # Errors
+    /// There is no such step, or nothing is kept of what is named.
+    pub fn history(&self, query: &api::HistoryQuery) -> Result<api::History, ApiError> {
+        view::history(&self.monitor, query)
     }
 
     /// Events from now on.
@@ -436,7 +447,7 @@ impl Handle {
     pub async fn metrics(&self, format: Format, more: &BTreeMap<Reason, u64>) -> Result<String, ApiError> {
         let waiting = self.node.waiting();
         let snapshot = snapshot(self, Detail::Fingerprints).await?;
-        let mut readings = view::metrics(snapshot, &self.agents, more);
+        let mut readings = view::metrics(&snapshot, &self.monitor.trends(), &self.agents, more);
         let help = "Requests of clients that wait for the one task that decides";
         readings.gauge("aop_driver_requests_waiting", help, &[], waiting as f64);
         Ok(readings.write(&self.metrics, format))

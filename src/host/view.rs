@@ -3,6 +3,7 @@
 mod agent;
 mod call;
 mod error;
+mod history;
 mod metrics;
 mod problem;
 mod queue;
@@ -19,6 +20,7 @@ pub(super) use self::error::{
     not_synced, not_taken, of_file, other_zones, owner_error, stopped, too_long, too_many_imports,
     too_many_zones, unanswered, write_error, write_fix, zone_error, zone_unkept,
 };
+pub(super) use self::history::history;
 pub(super) use self::metrics::metrics;
 pub(super) use self::problem::event;
 pub(super) use self::queue::queue;

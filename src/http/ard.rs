@@ -26,12 +26,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::entry::{Entry, entry, head, of_node};
+use self::entry::{Shown, entry, head, of_node};
 use self::filter::{FacetQuestion, Facets, Filter, bad};
 use self::identifier::Identifier;
 use super::body;
 use super::failure::Failure;
 use super::surface::{RegistryAccess, base, cacheable, preflight, say_who_may_read};
+use crate::api;
 use crate::host::{CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, Handle};
 use crate::proto::code::Code;
 
@@ -165,20 +166,39 @@ async fn search(State(ard): State<Arc<Ard>>, headers: HeaderMap, body: Body) -> 
     let base = base(&headers);
     let mut search = Search { ard: &ard, filter, base: &base, text, local, best: token.best };
     let (entries, page, next) = search.page(size, token).await?;
-    let mut told = json!({
-        "results": entries,
-        "complete": page.complete,
-        "zones": page.zones,
-        "ageMs": page.age_ms,
-    });
-    if asked.federation == Federation::Referrals {
+    let told = SearchAnswer {
+        results: entries,
+        complete: page.complete,
+        zones: page.zones,
+        age_ms: page.age_ms,
         // No node tells others the address of its API: what is not held is named under `zones`.
-        told["referrals"] = json!([]);
-    }
-    if let Some(next) = next {
-        told["pageToken"] = next.text().into();
-    }
+        referrals: (asked.federation == Federation::Referrals).then_some([]),
+        page_token: next.map(|next| next.text()),
+    };
     Ok(axum::Json(told).into_response())
+}
+
+/// Answer of a search.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SearchAnswer {
+    results: Vec<Shown>,
+    complete: bool,
+    zones: Vec<api::ZoneAnswer>,
+    age_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referrals: Option<[(); 0]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page_token: Option<String>,
+}
+
+/// A page of the list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListAnswer {
+    items: Vec<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page_token: Option<String>,
 }
 
 struct Search<'a> {
@@ -196,7 +216,7 @@ impl Search<'_> {
         &mut self,
         size: usize,
         from: PageToken,
-    ) -> Result<(Vec<Entry>, CatalogPage, Option<PageToken>), Failure> {
+    ) -> Result<(Vec<Shown>, CatalogPage, Option<PageToken>), Failure> {
         let (mut entries, mut next) = (Vec::new(), from);
         let mut rounds = if self.local { HELD_ROUNDS_MAX } else { MESH_ROUNDS_MAX };
         loop {
@@ -225,18 +245,18 @@ impl Search<'_> {
         }
     }
 
-    fn result(&self, agent: &CatalogAgent) -> Option<Entry> {
+    fn result(&self, agent: &CatalogAgent) -> Option<Shown> {
         if !self.filter.is_empty() && !self.filter.reads_data() && !self.filter.matches(&head(agent)) {
             return None;
         }
-        let mut entry = entry(agent, self.base);
-        if self.filter.reads_data() && !self.filter.matches(&entry) {
+        if self.filter.reads_data() && !self.filter.matches(&entry(agent, self.base).whole()) {
             return None;
         }
+        let mut shown = entry(agent, self.base);
         let share = if self.best > 0.0 { agent.score / self.best } else { 0.0 };
-        entry.insert("score".into(), ((100.0 * share).round().clamp(0.0, 100.0) as u8).into());
-        entry.insert("source".into(), format!("{}/ard", self.base).into());
-        Some(entry)
+        shown.entry.insert("score".into(), ((100.0 * share).round().clamp(0.0, 100.0) as u8).into());
+        shown.entry.insert("source".into(), format!("{}/ard", self.base).into());
+        Some(shown)
     }
 }
 
@@ -254,7 +274,7 @@ async fn explore(State(ard): State<Arc<Ard>>, body: Body) -> Result<Response, Fa
         let page = ard.catalog().find(query.clone()).await?;
         looked_at += page.agents.len();
         for agent in &page.agents {
-            let entry = if is_whole { entry(agent, "") } else { head(agent) };
+            let entry = if is_whole { entry(agent, "").whole() } else { head(agent) };
             if filter.matches(&entry) {
                 facets.count(&entry);
             }
@@ -288,12 +308,10 @@ async fn list(
     }
     let page = ard.catalog().find(query).await?;
     let base = base(&headers);
-    let items: Vec<Entry> = page.agents.iter().map(|agent| entry(agent, &base)).collect();
-    let mut told = json!({"items": items});
-    if page.cursor.is_some() {
-        told["pageToken"] = PageToken { cursor: page.cursor, ..PageToken::default() }.text().into();
-    }
-    Ok(cacheable(&headers, "application/json", told.to_string()))
+    let next = page.cursor.map(|cursor| PageToken { cursor: Some(cursor), ..PageToken::default() });
+    let items = page.agents.iter().map(|agent| entry(agent, &base)).collect();
+    let told = ListAnswer { items, page_token: next.map(|next| next.text()) };
+    Ok(cacheable(&headers, "application/json", text_of(&told)))
 }
 
 /// `GET /ard/agents/{identifier}`: out of what this node holds alone.
@@ -320,7 +338,12 @@ async fn show(
     let found = found.ok_or_else(|| {
         Failure::new(Code::NotFound, "this node holds no such entry", "POST /ard/search asks the whole mesh")
     })?;
-    Ok(cacheable(&headers, "application/json", Value::Object(found).to_string()))
+    Ok(cacheable(&headers, "application/json", text_of(&found)))
+}
+
+/// As JSON; what these answers are made of always can be.
+fn text_of(told: &impl Serialize) -> String {
+    serde_json::to_string(told).unwrap_or_default()
 }
 
 async fn question<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {

@@ -32,6 +32,7 @@ use super::body;
 use super::failure::Failure;
 use crate::agents::CALL_BYTES_MAX;
 use crate::proto::code::Code;
+use crate::telemetry::metrics::Metrics;
 
 /// Largest body: the largest input of a call and its envelope.
 const BODY_BYTES_MAX: usize = CALL_BYTES_MAX + 64 * 1024;
@@ -61,8 +62,12 @@ const EMPTY_EVENTS_SINCE: &str = "2025-11-25";
 const CORS_AGE: &str = "600";
 
 /// Routes of an MCP server; `closing` ends its sessions and streams.
-pub(super) fn router<H: ServerHandler + Clone>(handler: H, closing: watch::Receiver<bool>) -> Router {
-    let mount = Arc::new(Mount::new(handler, closing, SESSIONS_MAX, SESSION_IDLE_MAX));
+pub(super) fn router<H: ServerHandler + Clone>(
+    handler: H,
+    closing: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) -> Router {
+    let mount = Arc::new(Mount::new(handler, closing, metrics, (SESSIONS_MAX, SESSION_IDLE_MAX)));
     Router::new()
         .route("/mcp", any(answer::<H>))
         // Frameworks that mount an app write their addresses so, and people copy them.
@@ -81,7 +86,12 @@ struct Mount<H> {
 }
 
 impl<H: ServerHandler + Clone> Mount<H> {
-    fn new(handler: H, closing: watch::Receiver<bool>, sessions_max: usize, idle: Duration) -> Mount<H> {
+    fn new(
+        handler: H,
+        closing: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+        (sessions_max, idle): (usize, Duration),
+    ) -> Mount<H> {
         let mut session = SessionConfig::default();
         session.keep_alive = Some(idle);
         let mut sessions = LocalSessionManager::default();
@@ -98,7 +108,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
             .with_cancellation_token(stopped.clone());
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         // Streams of sessions and those of the newest revision take the same places.
-        let limits = McpLimits::new(streams.clone(), closing.clone());
+        let limits = McpLimits::new(streams.clone(), closing.clone(), metrics);
         let limited = move || Ok(Limited::new(handler.clone(), limits.clone()));
         let service = StreamableHttpService::new(limited, sessions.clone(), config);
         tokio::spawn(stop(closing, stopped));
@@ -314,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn idle_sessions_make_room_for_others() {
         let (_closing, closed) = watch::channel(false);
-        let mount = Arc::new(Mount::new(Plain, closed, 2, Duration::from_millis(300)));
+        let mount = Arc::new(Mount::new(Plain, closed, Arc::default(), (2, Duration::from_millis(300))));
         assert_eq!((open(&mount).await, open(&mount).await), (StatusCode::OK, StatusCode::OK));
         assert_eq!(open(&mount).await, StatusCode::SERVICE_UNAVAILABLE);
         let room = async {

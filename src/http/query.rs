@@ -5,7 +5,7 @@ use std::time::Duration;
 use form_urlencoded::parse;
 
 use super::failure::Failure;
-use crate::api::FindQuery;
+use crate::api::{FindQuery, HistoryQuery};
 use crate::host::TASK_WAIT_MAX;
 use crate::proto::call::Conversation;
 use crate::proto::card::Balance;
@@ -45,6 +45,20 @@ pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
             "local" => query.local = switch("local", &value)?,
             "max_age_ms" => query.max_age_ms = Some(max_age_ms(&value)?),
             _ => return Err(unknown(&name, &FIND_PARAMETERS)),
+        }
+    }
+    Ok(query)
+}
+
+/// The parameters of `/v1/history`.
+pub(super) fn history(raw: Option<&str>) -> Result<HistoryQuery, Failure> {
+    let mut query = HistoryQuery::default();
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            // What is no number is no step either.
+            "step" => query.step = Some(value.parse().unwrap_or(0)),
+            "of" => query.of = given(&value),
+            _ => return Err(unknown(&name, &["step", "of"])),
         }
     }
     Ok(query)

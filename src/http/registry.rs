@@ -4,6 +4,7 @@
 //! A page is asked for with nothing but its cursor, and not URL-encoded: the cursor carries the whole question, in letters
 //! that need no encoding. Who may ask without the token, and from which pages, the operator says (`http.registry`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
@@ -15,7 +16,8 @@ use axum::{Json, Router};
 use data_encoding::BASE64URL_NOPAD;
 use form_urlencoded::parse;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::date;
 use super::failure::Failure;
@@ -77,34 +79,70 @@ async fn version(
 ) -> Result<Response, Failure> {
     let Path((name, version)) = named.map_err(path)?;
     let server = ServerDocuments::new(&handle).get(&name).await?;
-    let server = server.filter(|server| version == "latest" || server.version() == Some(&version));
+    let server = server.filter(|server| version == "latest" || server.version() == version);
     Ok(Json(shown(&server.ok_or_else(|| unknown(&name))?)).into_response())
 }
 
 fn page(servers: &[PublishedServer], next: Option<String>) -> Response {
-    let mut metadata = json!({"count": servers.len()});
-    if let Some(next) = next {
-        metadata["nextCursor"] = next.into();
-    }
-    let servers: Vec<Value> = servers.iter().map(shown).collect();
-    Json(json!({"servers": servers, "metadata": metadata})).into_response()
+    let metadata = Metadata { count: servers.len(), next_cursor: next };
+    Json(Page { servers: servers.iter().map(shown).collect(), metadata }).into_response()
 }
 
-fn shown(server: &PublishedServer) -> Value {
-    let mut official = json!({
-        "status": if server.deprecated.is_some() { "deprecated" } else { "active" },
-        "publishedAt": date(server.published_at),
-        "updatedAt": date(server.updated_at),
-        "isLatest": true,
-    });
-    // Where a registry gave no reason the card has the bare word.
-    if let Some(why) = server.deprecated.as_ref().filter(|why| *why != "deprecated") {
-        official["statusMessage"] = json!(why);
-    }
+fn shown(server: &PublishedServer) -> ServerResponse<'_> {
+    let official = Official {
+        status: if server.deprecated.is_some() { "deprecated" } else { "active" },
+        published_at: date(server.published_at),
+        updated_at: date(server.updated_at),
+        is_latest: true,
+        // Where a registry gave no reason the card has the bare word.
+        status_message: server.deprecated.as_deref().filter(|why| *why != "deprecated"),
+    };
     // What others say of it goes along; of its state here this node speaks for itself.
-    let mut meta = server.meta.clone();
-    meta.insert(OFFICIAL.to_owned(), official);
-    json!({"server": server.server, "_meta": meta})
+    let others =
+        server.meta.iter().filter(|(who, _)| *who != OFFICIAL).map(|(who, said)| (who.as_str(), said));
+    ServerResponse { server: &server.server, meta: Meta { others: others.collect(), official } }
+}
+
+/// Answer of the list, and of the versions of a server.
+#[derive(Serialize)]
+struct Page<'a> {
+    servers: Vec<ServerResponse<'a>>,
+    metadata: Metadata,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ServerResponse<'a> {
+    server: &'a RawValue,
+    #[serde(rename = "_meta")]
+    meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+struct Meta<'a> {
+    #[serde(flatten)]
+    others: BTreeMap<&'a str, &'a Value>,
+    #[serde(rename = "io.modelcontextprotocol.registry/official")]
+    official: Official<'a>,
+}
+
+/// What this registry says of a document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Official<'a> {
+    status: &'static str,
+    published_at: String,
+    updated_at: String,
+    is_latest: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_message: Option<&'a str>,
 }
 
 /// What a page is of, and where it begins. As text it is a cursor.

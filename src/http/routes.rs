@@ -23,8 +23,8 @@ use super::queues;
 use super::tasks;
 use super::zones;
 use crate::api::{
-    AgentDetail, AgentPage, FindAnswer, Owner, Owners, Peers, Refused, RegisterAnswer, Registered, Status,
-    TrustOwner,
+    AgentDetail, AgentPage, FindAnswer, History, Owner, Owners, Peers, Refused, RegisterAnswer, Registered,
+    Status, TrustOwner,
 };
 use crate::document::{self, Reading, Refusal, documents_in, read_all};
 use crate::host::{Handle, Refusals};
@@ -100,6 +100,7 @@ pub(super) fn router(
         .route("/v1/zones/{zone}", delete(zones::leave))
         .route("/v1/status", get(status))
         .route("/v1/peers", get(peers))
+        .route("/v1/history", get(history))
         .route("/v1/events", get(events::events))
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
@@ -177,6 +178,10 @@ async fn status(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<
 
 async fn peers(State(api): State<Arc<Api>>) -> Answer<Peers> {
     Ok(Json(api.handle.peers().await?))
+}
+
+async fn history(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<History> {
+    Ok(Json(api.handle.history(&query::history(raw.as_deref())?)?))
 }
 
 async fn health() -> Json<serde_json::Value> {

@@ -26,7 +26,7 @@ use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply};
 use crate::proto::limits::SYNC_WINDOW;
-use crate::proto::name::FullName;
+use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Node;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::names;
@@ -59,8 +59,23 @@ pub(crate) enum Event {
     Node(io::Event),
     /// The network tells it.
     Alert(NetworkAlert),
+    /// The numbers of the last minutes show it.
+    Noticed(Trend),
     /// An agent of this host is in another state.
     AgentState(FullName, AgentState),
+}
+
+/// What the numbers of the last minutes show.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Trend {
+    /// This share of the calls failed, percent.
+    CallsFailing { share: f64 },
+    /// The 95th percentile of calls, and what it was on the last day, seconds.
+    CallsSlow { seconds: f64, usual: f64 },
+    /// A zone was compared with nobody for so long.
+    SyncStale { zone: ZoneName, seconds: u64 },
+    /// So many of the last runs of an own agent failed.
+    AgentFailing { agent: FullName, failed: u64, runs: u64 },
 }
 
 /// What may be looked at.

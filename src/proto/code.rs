@@ -172,6 +172,10 @@ codes! {
     BadOutput "bad_output" 503 Failure Unsure Agent "The agent's output cannot be used.";
 
     // What an operator should know.
+    CallsFailing "calls_failing" 503 Degraded Later Nobody "More than one in twenty calls of the last ten minutes failed.";
+    CallsSlow "calls_slow" 503 Degraded Later Nobody "Calls take three times as long as during the last day.";
+    SyncStale "sync_stale" 503 Degraded Later Nobody "A zone was compared with no peer for minutes, though peers are connected.";
+    AgentFailing "agent_failing" 503 Degraded Later Agent "More than one in ten runs of an own agent failed.";
     NoPeers "no_peers" 503 Degraded Later Nobody "No peer is connected.";
     BootstrapUnreachable "bootstrap_unreachable" 503 Degraded Later Nobody "A bootstrap peer cannot be reached.";
     OtherNetwork "other_network" 503 Degraded Never Sender "A peer belongs to another network.";

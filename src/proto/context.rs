@@ -12,7 +12,7 @@ use super::backlog::Backlog;
 use super::code::Code;
 use super::config::Config;
 use super::identity::{Identity, PeerKey};
-use super::io::{ConversationId, Event, NodeAlert, Offence, Output, StoreCondition, Write};
+use super::io::{ConversationId, Event, NodeAlert, Offence, Output, StoreCondition, Taken, Via, Write};
 use super::message::Gateway;
 use super::record::{Author, Blame, Record, Refusal};
 use super::time::Timestamp;
@@ -45,6 +45,7 @@ pub(super) struct Outbox {
     /// What the store could not be given.
     backlog: Backlog,
     refused: BTreeMap<Code, u64>,
+    taken: BTreeMap<(Via, Taken), u64>,
     /// Each with the time since which it stands. Few: all are about this node, one for an own name at most.
     alerts: BTreeMap<NodeAlert, Timestamp>,
     /// The time of the turn.
@@ -170,6 +171,16 @@ impl Outbox {
 
     pub(super) fn count(&mut self, code: Code) {
         *self.refused.entry(code).or_default() += 1;
+    }
+
+    /// A record came this way, and this was made of it.
+    pub(super) fn note_taken(&mut self, via: Via, taken: Taken) {
+        *self.taken.entry((via, taken)).or_default() += 1;
+    }
+
+    /// Records that came since the start.
+    pub(super) fn taken(&self) -> &BTreeMap<(Via, Taken), u64> {
+        &self.taken
     }
 
     /// Refused records since the start, by reason.

@@ -16,9 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 use tokio::time::Instant;
 
-use super::histogram::{CALL, FAST, Histogram, SPREAD};
+use super::histogram::{CALL, FAST, Histogram, Reading, SPREAD};
 use crate::proto::call::{CallFailure, Outcome};
-use crate::proto::code::Code;
+use crate::proto::code::{Code, Fault};
 use crate::proto::io::Via;
 
 /// Sets of labels of the HTTP server and of the MCP server that are told apart; what comes beyond is one more. A client chooses
@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
     find: Histograms<Labels<1>>,
     find_zones: Counters<1>,
     http: BoundedHistograms<Vec<(&'static str, String)>>,
+    /// Requests of all of these.
+    http_all: Histogram,
     mcp: BoundedHistograms<Labels<2>>,
     sync_sessions: Counters<1>,
     sync_records: Counters<1>,
@@ -56,8 +58,24 @@ pub(crate) struct Metrics {
     pub(crate) events_missed: Counter,
 }
 
+/// What was counted until one moment.
+pub(crate) struct Counted {
+    pub(crate) calls: Reading,
+    /// Calls that failed, and not by a mistake of their callers.
+    pub(crate) failed: u64,
+    pub(crate) in_flight: i64,
+    pub(crate) finds: Reading,
+    pub(crate) http: Reading,
+    pub(crate) rtt: Reading,
+    pub(crate) driver_turn: Reading,
+    pub(crate) spread: Reading,
+}
+
 /// What is counted of calls.
 pub(crate) struct CallMetrics {
+    /// All that ended, whoever's part they were, and those that failed.
+    all: Histogram,
+    failed: Counter,
     ended: Counters<3>,
     took: Histograms<Labels<2>>,
     in_flight: Family<Labels<1>, Gauge>,
@@ -157,6 +175,7 @@ impl Default for Metrics {
                 "How long HTTP requests took, event streams to their begin",
                 fast,
             ),
+            http_all: fast(),
             mcp: maker.bounded(
                 MCP_SERIES_MAX,
                 "mcp_server_operation_duration_seconds",
@@ -192,6 +211,27 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// What was counted until now.
+    pub(crate) fn read(&self) -> Counted {
+        let of = |one: &Histograms<Labels<1>>, label, values: [&'static str; 2]| {
+            let [first, second] = values.map(|value| one.get_or_create(&[(label, value)]).read());
+            first.and(&second)
+        };
+        Counted {
+            calls: self.calls.all.read(),
+            failed: self.calls.failed.get(),
+            in_flight: [Side::Local, Side::Caller, Side::Host]
+                .map(|side| self.calls.in_flight.get_or_create(&[side.label()]).get())
+                .iter()
+                .sum(),
+            finds: of(&self.find, "complete", ["true", "false"]),
+            http: self.http_all.read(),
+            rtt: self.rtt.read(),
+            driver_turn: self.driver_turn.read(),
+            spread: of(&self.propagation, "via", [Via::Gossip.text(), Via::Sync.text()]),
+        }
+    }
+
     /// A search ended.
     pub(crate) fn found<'a>(
         &self,
@@ -216,6 +256,7 @@ impl Metrics {
             ]
         };
         let known = route.map(|route| labels(method, route, status)).filter(|it| self.http.admits(it));
+        self.http_all.observe(took);
         self.http.observe(&known.unwrap_or_else(|| labels("_OTHER", OTHER, status / 100 * 100)), took);
     }
 
@@ -235,13 +276,10 @@ impl Metrics {
 
     /// A record came that was written so long ago.
     pub(crate) fn propagated(&self, via: Via, age: Duration) {
-        let via = match via {
-            Via::Gossip => "gossip",
-            Via::Sync => "sync",
-            // It did not come from elsewhere, or long ago.
-            Via::Local | Via::Store => return,
-        };
-        self.propagation.get_or_create(&[("via", via)]).observe(age);
+        // What was written here did not come from elsewhere, and what was stored came long ago.
+        if via.is_foreign() {
+            self.propagation.get_or_create(&[("via", via.text())]).observe(age);
+        }
     }
 
     pub(crate) fn dialed(&self, result: &'static str) {
@@ -260,6 +298,8 @@ impl Metrics {
 impl CallMetrics {
     fn new(maker: &mut Maker, call: fn() -> Histogram) -> CallMetrics {
         CallMetrics {
+            all: call(),
+            failed: Counter::default(),
             ended: maker.counters("aop_calls", "Calls that ended, by whose part it was and how"),
             took: maker.histograms("aop_call_duration_seconds", "How long calls took, waits included", call),
             in_flight: maker.add("aop_calls_in_flight", "Calls that have not ended", Family::default()),
@@ -299,7 +339,12 @@ impl CallUnderWay<'_> {
     pub(crate) fn end(mut self, failure: Option<&CallFailure>) {
         match failure {
             None => self.count("ok", ""),
-            Some(failure) => self.count(failure.outcome.text(), failure.code.text()),
+            Some(failure) => {
+                if failure.code.fault() != Fault::Sender {
+                    self.metrics.failed.inc();
+                }
+                self.count(failure.outcome.text(), failure.code.text());
+            }
         }
     }
 
@@ -308,7 +353,9 @@ impl CallUnderWay<'_> {
         let (side, outcome) = (self.side.label(), ("outcome", outcome));
         self.metrics.in_flight.get_or_create(&[side]).dec();
         self.metrics.ended.get_or_create(&[side, outcome, ("code", code)]).inc();
-        self.metrics.took.get_or_create(&[side, outcome]).observe(self.began.elapsed());
+        let took = self.began.elapsed();
+        self.metrics.took.get_or_create(&[side, outcome]).observe(took);
+        self.metrics.all.observe(took);
     }
 }
 

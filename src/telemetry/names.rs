@@ -6,6 +6,8 @@
 //!
 //! The macros want names as they stand, so this file has the spans themselves.
 
+use std::fmt::Display;
+
 use tracing::Span;
 use tracing::field::{Empty, display};
 
@@ -47,7 +49,7 @@ pub(crate) fn http_answered(span: &Span, method: &'static str, route: Option<&st
 }
 
 /// A request of an MCP client; of a tool if it calls one.
-pub(crate) fn mcp(method: &'static str, tool: Option<&str>, id: &str) -> Span {
+pub(crate) fn mcp(method: &'static str, tool: Option<&str>, id: &impl Display) -> Span {
     let tool = tool.map(|tool| clean_short(tool, TEXT_BYTES_MAX));
     tracing::info_span!(
         target: TARGET, parent: None, "mcp",
@@ -55,12 +57,12 @@ pub(crate) fn mcp(method: &'static str, tool: Option<&str>, id: &str) -> Span {
         otel.kind = "server", otel.status_code = Empty, error.type = Empty,
         mcp.method.name = method, gen_ai.tool.name = tool.as_deref(),
         gen_ai.operation.name = tool.as_ref().map(|_| "execute_tool"),
-        jsonrpc.request.id = clean_short(id, TEXT_BYTES_MAX), network.transport = "tcp",
+        jsonrpc.request.id = clean_short(&id.to_string(), TEXT_BYTES_MAX), network.transport = "tcp",
     )
 }
 
 /// A call of an agent at whichever host takes it.
-pub(crate) fn invoke_elsewhere(agent: &FullName, id: &impl std::fmt::Display, call: CallId) -> Span {
+pub(crate) fn invoke_elsewhere(agent: &FullName, id: &impl Display, call: CallId) -> Span {
     tracing::info_span!(
         target: TARGET, "invoke_agent",
         otel.name = format!("invoke_agent {agent}"), otel.kind = "client", otel.status_code = Empty,

@@ -1,7 +1,10 @@
 //! Published documents under the names that their publishers gave them, for registries of such documents.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Handle;
@@ -16,12 +19,15 @@ use crate::proto::time::Timestamp;
 const LOOKED_AT_ONCE: usize = 200;
 
 /// A server.json, as its publisher wrote it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct PublishedServer {
     /// Its name in the registry format: `publisher/name`.
     pub name: String,
-    /// The document itself.
-    pub server: Map<String, Value>,
+    /// The document itself, an object: its very text.
+    pub server: Box<RawValue>,
+    version: String,
+    /// Its title and its description.
+    said: [String; 2],
     /// What the registry that it was imported from says of it, by the names of who says it.
     pub meta: Map<String, Value>,
     /// Why it should not be used any more, if its registry says so.
@@ -78,7 +84,7 @@ impl<'a> ServerDocuments<'a> {
                 let is_meant = |server: &PublishedServer| {
                     text.as_deref().is_none_or(|text| server.says(text))
                         && query.since.is_none_or(|since| server.updated_at >= since)
-                        && query.version.as_deref().is_none_or(|version| server.version() == Some(version))
+                        && query.version.as_deref().is_none_or(|version| server.version() == version)
                 };
                 servers.extend(server.filter(is_meant));
             }
@@ -107,12 +113,14 @@ impl PublishedServer {
         if card.origin != Origin::ServerJson {
             return None;
         }
-        let server: Map<String, Value> = serde_json::from_str(card.original.as_deref()?).ok()?;
-        let name =
-            server.get("name").and_then(Value::as_str).filter(|name| is_registry_name(name))?.to_owned();
-        let is_whole = ["description", "version"]
-            .into_iter()
-            .all(|field| server.get(field).and_then(Value::as_str).is_some_and(|text| !text.is_empty()));
+        let original = card.original?;
+        let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&original).ok()?;
+        let text = |field: &str| serde_json::from_str::<String>(fields.get(field)?.get()).ok();
+        let name = text("name").filter(|name| is_registry_name(name))?;
+        let (title, description) = (text("title").unwrap_or_default(), text("description")?);
+        let version = text("version")?;
+        let is_whole = !description.is_empty() && !version.is_empty();
+        let server = RawValue::from_string(original).ok()?;
         // A stranger may write any time, and none of them is after the record itself was written.
         let written = record.stamp.wall;
         let dates = card.dates.unwrap_or_default();
@@ -120,6 +128,8 @@ impl PublishedServer {
         is_whole.then(|| PublishedServer {
             name,
             server,
+            version,
+            said: [title, description],
             meta: card.registry_meta.and_then(|meta| serde_json::from_str(&meta).ok()).unwrap_or_default(),
             deprecated: card.deprecated,
             published_at: date(dates.published.min(dates.updated)),
@@ -128,15 +138,12 @@ impl PublishedServer {
     }
 
     /// Its version.
-    pub fn version(&self) -> Option<&str> {
-        self.server.get("version").and_then(Value::as_str)
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     fn says(&self, text: &str) -> bool {
-        let fields = ["name", "title", "description"].into_iter();
-        fields
-            .filter_map(|field| self.server.get(field)?.as_str())
-            .any(|said| said.to_lowercase().contains(text))
+        self.said.iter().chain([&self.name]).any(|said| said.to_lowercase().contains(text))
     }
 }
 

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use super::problem::PROBLEM_CODES;
 use super::status::{Snapshot, ZoneSnapshot};
 use crate::agents::{AgentState, Agents};
+use crate::net::driver::Trend;
 use crate::net::refusals::Reason;
 use crate::net::swarm::Traffic;
 use crate::proto::query::{QuestionCounts, Uses};
+use crate::proto::time::Timestamp;
 use crate::telemetry::exposition::Readings;
 use crate::telemetry::histogram::{AGENT, Histogram};
 use crate::telemetry::metrics::OTHER;
@@ -19,7 +21,8 @@ const AGENTS_MAX: usize = 100;
 
 /// All of it. `http_refused` is what the HTTP server refused, by reason.
 pub(in crate::host) fn metrics(
-    snapshot: Snapshot,
+    snapshot: &Snapshot,
+    trends: &[(Trend, Timestamp)],
     agents: &Agents,
     http_refused: &BTreeMap<Reason, u64>,
 ) -> Readings {
@@ -43,16 +46,16 @@ pub(in crate::host) fn metrics(
             *count,
         );
     }
-    tell_problems(&mut readings, &snapshot);
+    tell_problems(&mut readings, snapshot, trends);
     tell_traffic(&mut readings, &snapshot.traffic);
-    tell_registry(&mut readings, &snapshot);
+    tell_registry(&mut readings, snapshot);
     tell_questions(&mut readings, snapshot.questions);
     tell_agents(&mut readings, agents);
     readings
 }
 
-fn tell_problems(readings: &mut Readings, snapshot: &Snapshot) {
-    let problems = snapshot.problems();
+fn tell_problems(readings: &mut Readings, snapshot: &Snapshot, trends: &[(Trend, Timestamp)]) {
+    let problems = snapshot.problems(trends);
     let degrading = problems.iter().filter(|problem| problem.degrades).count();
     readings.gauge("aop_problems", "Problems for which the node works less well", &[], degrading as f64);
     for code in PROBLEM_CODES {
@@ -138,6 +141,15 @@ fn tell_registry(readings: &mut Readings, snapshot: &Snapshot) {
     for (reason, count) in &snapshot.refused {
         let help = "Records of others that were not taken";
         readings.counter("aop_refused_records", help, &[("reason", reason.text())], *count);
+    }
+    for ((via, taken), count) in &snapshot.taken {
+        let labels = [("via", via.text()), ("result", taken.text())];
+        readings.counter(
+            "aop_records",
+            "Records that came, by their way and by what was made of them",
+            &labels,
+            *count,
+        );
     }
     for zone in &snapshot.zones {
         tell_zone(readings, zone, snapshot);

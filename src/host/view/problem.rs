@@ -3,7 +3,7 @@
 use super::agent::shown;
 use crate::api::{self, Removal, ReplicaState};
 use crate::net::bootstrap::Trouble;
-use crate::net::driver::Event;
+use crate::net::driver::{Event, Trend};
 use crate::net::store::StoreIncident;
 use crate::net::swarm::NetworkAlert;
 use crate::net::wall_clock;
@@ -14,7 +14,10 @@ use crate::proto::time::Timestamp;
 
 /// Every code that a problem of a node can have.
 pub(super) const PROBLEM_CODES: &[Code] = &[
+    Code::AgentFailing,
     Code::BootstrapUnreachable,
+    Code::CallsFailing,
+    Code::CallsSlow,
     Code::ClockOff,
     Code::ClockUnsafe,
     Code::DuplicateIdentity,
@@ -38,6 +41,7 @@ pub(super) const PROBLEM_CODES: &[Code] = &[
     Code::StampedAhead,
     Code::StoreFailed,
     Code::StoreShort,
+    Code::SyncStale,
     Code::ZoneFull,
 ];
 
@@ -48,6 +52,7 @@ pub(in crate::host) fn event(event: &Event) -> api::Event {
         Event::Disconnected(peer) => api::Event::PeerDisconnected { peer: peer.to_string() },
         Event::Node(event) => node_event(event),
         Event::Alert(alert) => api::Event::Problem(network_problem(alert, wall_clock())),
+        Event::Noticed(trend) => api::Event::Problem(trend_problem(trend, wall_clock())),
         Event::AgentState(name, state) => {
             let state = shown(*state).unwrap_or(ReplicaState::Active);
             api::Event::AgentState { agent: name.to_string(), state }
@@ -245,6 +250,38 @@ pub(super) fn network_problem(alert: &NetworkAlert, since: Timestamp) -> api::Pr
     };
     let (code, message) = (alert.code(), alert.to_string());
     api::Problem { code, message, fix, since: since.0, degrades }
+}
+
+/// What the last minutes show, and since when.
+pub(in crate::host) fn trend_problem(trend: &Trend, since: Timestamp) -> api::Problem {
+    let (code, message, fix) = match trend {
+        Trend::CallsFailing { share } => (
+            Code::CallsFailing,
+            format!("{share:.0} % of the calls of the last ten minutes failed"),
+            "`aop_calls_total` in `/metrics` has them by code, and the log has each with its reason",
+        ),
+        Trend::CallsSlow { seconds, usual } => (
+            Code::CallsSlow,
+            format!(
+                "of the calls of the last quarter of an hour one in twenty took {seconds:.3} s or more, and {usual:.3} s on the last day"
+            ),
+            "look at the agents that are called: `aop queue list` shows which of them are busy",
+        ),
+        Trend::SyncStale { zone, seconds } => (
+            Code::SyncStale,
+            format!(
+                "the zone {zone} was compared with no peer for {seconds} s, though peers of it are connected"
+            ),
+            "`aop peers` shows who is connected; restart the node if it goes on",
+        ),
+        Trend::AgentFailing { agent, failed, runs } => (
+            Code::AgentFailing,
+            format!("{failed} of the last {runs} runs of {agent} failed within a quarter of an hour"),
+            "the log of this host has the reason of each failure",
+        ),
+    };
+    let degrades = !matches!(trend, Trend::CallsSlow { .. });
+    api::Problem { code, message, fix: fix.into(), since: since.0, degrades }
 }
 
 pub(super) fn no_peers(since: Timestamp) -> api::Problem {

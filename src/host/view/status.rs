@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ms;
-use super::problem::{forked_strangers, network_problem, no_peers, problem, store_problem};
+use super::problem::{forked_strangers, network_problem, no_peers, problem, store_problem, trend_problem};
 use crate::api::{self, Health, ZoneRole};
-use crate::net::driver::ReadContext;
+use crate::net::driver::{ReadContext, Trend};
 use crate::net::store::StoreIncident;
 use crate::net::swarm::{NetworkAlert, Traffic};
 use crate::net::wall_clock;
 use crate::proto::code::Code;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{NodeAlert, Role};
+use crate::proto::io::{NodeAlert, Role, Taken, Via};
 use crate::proto::node::Node;
 use crate::proto::query::QuestionCounts;
 use crate::proto::record::Author;
@@ -50,6 +50,7 @@ pub(in crate::host) struct Snapshot {
     /// Names of agents that an earlier data folder offered.
     restored: String,
     pub(super) refused: BTreeMap<Code, u64>,
+    pub(super) taken: BTreeMap<(Via, Taken), u64>,
     pub(super) questions: QuestionCounts,
 }
 
@@ -87,12 +88,13 @@ impl Snapshot {
             restored: restored_names(seen.node),
             cut_off_since: seen.node.cut_off_since().filter(|_| seen.node.config().expects_peers),
             refused: seen.node.refused().clone(),
+            taken: seen.node.taken().clone(),
             questions: seen.node.question_counts(),
         }
     }
 
     /// What is wrong, and since when.
-    pub(super) fn problems(&self) -> Vec<api::Problem> {
+    pub(super) fn problems(&self, trends: &[(Trend, Timestamp)]) -> Vec<api::Problem> {
         let started_at = self.now - self.uptime;
         let incidents = self.incidents.iter().map(|incident| store_problem(incident, started_at));
         let alerts = self.alerts.iter().map(|(alert, since)| problem(alert, *since));
@@ -105,6 +107,7 @@ impl Snapshot {
             .chain(self.network_alerts.iter().map(|(alert, since)| network_problem(alert, *since)))
             .chain(forks.map(|since| forked_strangers(strangers.count(), since)))
             .chain(self.cut_off_since.map(no_peers))
+            .chain(trends.iter().map(|(trend, since)| trend_problem(trend, *since)))
             .collect();
         for restored in problems.iter_mut().filter(|problem| problem.code == Code::RestoredKey) {
             restored.message.push_str(&format!(" ({})", self.restored));
@@ -113,8 +116,8 @@ impl Snapshot {
     }
 
     /// Health and zones.
-    pub(in crate::host) fn status(self) -> api::Status {
-        let problems = self.problems();
+    pub(in crate::host) fn status(self, trends: &[(Trend, Timestamp)]) -> api::Status {
+        let problems = self.problems(trends);
         let degraded = problems.iter().any(|problem| problem.degrades);
         api::Status {
             peer_id: self.key.to_string(),

@@ -1,5 +1,10 @@
 //! Catalogue entries (ARD v0.91 section 4): an agent's card in the words of the standard.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::identifier::{Identifier, NodeEntry};
@@ -23,27 +28,81 @@ const QUERIES: std::ops::RangeInclusive<usize> = 2..=5;
 /// An entry, as an object of JSON.
 pub(super) type Entry = Map<String, Value>;
 
+/// An entry, and beside it what it is the entry of, in the very text of its publisher.
+pub(super) struct Shown {
+    pub(super) entry: Entry,
+    data: Option<Data>,
+}
+
+/// What an entry is of.
+enum Data {
+    Whole(Box<RawValue>),
+    Fields(Vec<(&'static str, Box<RawValue>)>),
+}
+
+/// The members of a document, as they are written there.
+type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+impl Shown {
+    /// The same as one object.
+    pub(super) fn whole(mut self) -> Entry {
+        if let Some(data) = self.data.take() {
+            // What was read as JSON is JSON.
+            self.entry.insert("data".into(), serde_json::to_value(data).unwrap_or_default());
+        }
+        self.entry
+    }
+}
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let data = self.data.as_ref();
+        let mut map = serializer.serialize_map(None)?;
+        self.entry.iter().try_for_each(|(name, value)| map.serialize_entry(name, value))?;
+        data.map_or(Ok(()), |data| map.serialize_entry("data", data))?;
+        map.end()
+    }
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Data::Whole(text) => text.serialize(serializer),
+            Data::Fields(fields) => serializer.collect_map(fields.iter().map(|(name, text)| (name, text))),
+        }
+    }
+}
+
 /// An agent as an entry; `base` is the address of this node.
-pub(super) fn entry(agent: &CatalogAgent, base: &str) -> Entry {
+pub(super) fn entry(agent: &CatalogAgent, base: &str) -> Shown {
     let mut entry = head(agent);
-    let original = || agent.card.original.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    match (agent.card.origin, original()) {
-        (Origin::ServerJson, Some(server)) => _ = entry.insert("data".into(), server_card(server)),
-        (Origin::A2a, Some(card)) => {
-            let card = a2a_card(card);
-            let queries = example_queries(&card);
+    let original = agent.card.original.as_deref();
+    let fields: Option<Fields<'_>> = original.and_then(|text| serde_json::from_str(text).ok());
+    let data = match (agent.card.origin, fields, original) {
+        (Origin::ServerJson, Some(fields), _) => Some(server_card(&fields)),
+        (Origin::A2a, Some(fields), Some(text)) => {
+            let card = a2a_card(&fields).unwrap_or(text);
+            let queries = example_queries(card);
             if QUERIES.contains(&queries.len()) {
                 entry.insert("representativeQueries".into(), queries.into());
             }
-            entry.insert("data".into(), card);
+            raw(card).map(Data::Whole)
         }
-        (Origin::ServerCard | Origin::Oasf, Some(document @ Value::Object(_))) => {
-            entry.insert("data".into(), document);
-        }
-        _ if agent.card.callable => _ = entry.insert("url".into(), card_url(agent, base).into()),
-        _ => _ = entry.insert("url".into(), format!("{base}/v1/agents/{}", agent.id).into()),
+        (Origin::ServerCard | Origin::Oasf, Some(_), Some(text)) => raw(text).map(Data::Whole),
+        _ => None,
+    };
+    if data.is_none() {
+        let url = match agent.card.callable {
+            true => card_url(agent, base),
+            false => format!("{base}/v1/agents/{}", agent.id),
+        };
+        entry.insert("url".into(), url.into());
     }
-    entry
+    Shown { entry, data }
+}
+
+fn raw(text: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(text.to_owned()).ok()
 }
 
 /// An entry without what it is the entry of, which costs most.
@@ -104,35 +163,37 @@ fn card_url(agent: &CatalogAgent, base: &str) -> String {
 }
 
 /// What a server card has of a server.json.
-fn server_card(server: Value) -> Value {
-    let Value::Object(mut server) = server else { return Value::Null };
-    let mut card = Map::new();
-    card.insert("$schema".into(), SERVER_CARD_SCHEMA.into());
-    card.extend(OF_SERVER.iter().filter_map(|field| Some(((*field).to_owned(), server.remove(*field)?))));
-    if let Some(repository) =
-        server.remove("repository").filter(|it| it.get("url").is_some_and(Value::is_string))
-    {
-        card.insert("repository".into(), repository);
-    }
-    Value::Object(card)
+fn server_card(server: &Fields<'_>) -> Data {
+    let schema = serde_json::value::to_raw_value(SERVER_CARD_SCHEMA).ok();
+    let taken = |field: &'static str| Some((field, (*server.get(field)?).to_owned()));
+    let mut card: Vec<(&'static str, Box<RawValue>)> =
+        schema.map(|schema| ("$schema", schema)).into_iter().collect();
+    card.extend(OF_SERVER.into_iter().filter_map(taken));
+    card.extend(taken("repository").filter(|(_, repository)| has_url(repository)));
+    Data::Fields(card)
 }
 
-/// A card, which some wrap.
-fn a2a_card(mut document: Value) -> Value {
-    match document.get_mut("card").filter(|card| card.is_object()) {
-        Some(card) => card.take(),
-        None => document,
-    }
+fn has_url(repository: &RawValue) -> bool {
+    serde_json::from_str::<Value>(repository.get())
+        .is_ok_and(|it| it.get("url").is_some_and(Value::is_string))
 }
 
-fn example_queries(card: &Value) -> Vec<Value> {
-    let skills = card.get("skills").and_then(Value::as_array).into_iter().flatten();
-    let examples = skills.filter_map(|skill| skill.get("examples")?.as_array()).flatten();
+/// The card in a document that wraps it, as some do.
+fn a2a_card<'a>(document: &Fields<'a>) -> Option<&'a str> {
+    document.get("card").map(|card| card.get()).filter(|card| card.starts_with('{'))
+}
+
+fn example_queries(card: &str) -> Vec<Value> {
+    let fields: Fields<'_> = serde_json::from_str(card).unwrap_or_default();
+    let skills =
+        fields.get("skills").and_then(|skills| serde_json::from_str::<Vec<Value>>(skills.get()).ok());
+    let skills = skills.unwrap_or_default();
+    let examples = skills.iter().filter_map(|skill| skill.get("examples")?.as_array()).flatten();
     examples.filter(|example| example.is_string()).take(*QUERIES.end()).cloned().collect()
 }
 
 /// What this node shows of itself.
-pub(super) fn of_node(key: PeerKey, entry: NodeEntry, base: &str) -> Entry {
+pub(super) fn of_node(key: PeerKey, entry: NodeEntry, base: &str) -> Shown {
     let (name, kind, url, description, queries) = match entry {
         NodeEntry::Registry => (
             "AOP registry node",
@@ -158,8 +219,8 @@ pub(super) fn of_node(key: PeerKey, entry: NodeEntry, base: &str) -> Entry {
         "version": env!("CARGO_PKG_VERSION"),
         "representativeQueries": queries,
     });
-    let Value::Object(entry) = told else { return Entry::new() };
-    entry
+    let Value::Object(entry) = told else { return Shown { entry: Entry::new(), data: None } };
+    Shown { entry, data: None }
 }
 
 #[cfg(test)]
@@ -189,7 +250,7 @@ mod tests {
     fn a_server_is_shown_as_a_server_card_and_keeps_its_name_where_a_name_is_no_claim() {
         let server = json!({"name": "ai.exa/exa", "description": "d", "version": "1", "packages": [1],
                             "repository": {"url": ""}, "remotes": [{"type": "sse", "url": "https://a.example"}]});
-        let shown = entry(&agent(document(Origin::ServerJson, &server)), "http://node");
+        let shown = entry(&agent(document(Origin::ServerJson, &server)), "http://node").whole();
         assert_eq!(shown["type"], SERVER_CARD);
         assert_eq!(
             (shown["data"]["name"].as_str(), shown["data"].get("packages")),
@@ -209,7 +270,7 @@ mod tests {
     fn a_card_is_shown_out_of_its_wrapper_with_the_questions_that_its_skills_give() {
         let card = json!({"name": "x", "skills": [{"examples": ["one", 2]}, {"examples": ["three"]}, {}]});
         for original in [card.clone(), json!({"id": 7, "card": card})] {
-            let shown = entry(&agent(document(Origin::A2a, &original)), "http://node");
+            let shown = entry(&agent(document(Origin::A2a, &original)), "http://node").whole();
             assert_eq!((&shown["type"], &shown["data"]), (&json!(A2A_CARD), &card));
             assert_eq!(shown["representativeQueries"], json!(["one", "three"]));
         }
@@ -229,7 +290,7 @@ mod tests {
             AgentCard { original: None, ..document(Origin::Oasf, &nothing) },
         ];
         for card in cards {
-            let shown = entry(&agent(card.clone()), "http://node");
+            let shown = entry(&agent(card.clone()), "http://node").whole();
             assert_ne!(shown.contains_key("url"), shown.contains_key("data"), "{card:?}");
             assert_ne!(shown["displayName"], "", "{card:?}");
         }

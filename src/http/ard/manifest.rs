@@ -28,7 +28,8 @@ pub(super) async fn manifest(State(ard): State<Arc<Ard>>, headers: HeaderMap) ->
     let agents = CatalogClient::new(&ard.handle).running_here(AGENTS_MAX).await?;
     let of_node = NodeEntry::ALL.map(|it| of_node(key, it, &base));
     let agents = agents.iter().map(|agent| entry(agent, &base));
-    let entries: Vec<Value> = of_node.into_iter().chain(agents).map(Value::Object).collect();
+    let entries: Vec<Value> =
+        of_node.into_iter().chain(agents).map(|shown| Value::Object(shown.whole())).collect();
     let manifest = json!({
         // Without it some readers take nothing.
         "specVersion": "1.0",

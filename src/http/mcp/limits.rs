@@ -15,10 +15,11 @@ use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
 
 use crate::http::correlation;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{context, names};
 
 /// Calls at work at once, waiting ones included.
@@ -37,6 +38,7 @@ pub(super) struct McpLimits {
     answers: Arc<RequestLimits>,
     streams: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
 }
 
 /// How many requests of one kind may be at work, and how long each.
@@ -54,20 +56,45 @@ pub(super) struct Limited<H> {
 
 impl McpLimits {
     /// `streams` are the places of those that listen; `closing` ends them.
-    pub(super) fn new(streams: Arc<Semaphore>, closing: watch::Receiver<bool>) -> McpLimits {
+    pub(super) fn new(
+        streams: Arc<Semaphore>,
+        closing: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+    ) -> McpLimits {
         let at_most = |count, time_max| Arc::new(RequestLimits { free: Semaphore::new(count), time_max });
         McpLimits {
             calls: at_most(CALLS_MAX, CALL_TIME_MAX),
             answers: at_most(ANSWERS_MAX, ANSWER_TIME_MAX),
             streams,
             closing,
+            metrics,
+        }
+    }
+
+    /// Answers a short request of this method.
+    async fn answer<T, F: Future<Output = Result<T, ErrorData>> + Send>(
+        &self,
+        method: &'static str,
+        cx: RequestContext<RoleServer>,
+        work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
+    ) -> Result<T, ErrorData> {
+        let (began, spans) = (Instant::now(), Spans::of(&cx, method, None));
+        let done = spans.around(self.answers.run(cx, work)).await;
+        self.end(method, error_type(&done), began, &spans);
+        done
+    }
+
+    fn end(&self, method: &'static str, error: &'static str, began: Instant, spans: &Spans) {
+        self.metrics.operated(method, error, began.elapsed());
+        if !error.is_empty() {
+            names::failed(&spans.traced, error);
         }
     }
 }
 
 /// The spans of a request of MCP.
 struct Spans {
-    /// Of the HTTP request that it came in: of the log, and of a trace.
+    /// Of the HTTP request that it came in.
     outer: Option<correlation::Spans>,
     traced: Span,
 }
@@ -75,7 +102,7 @@ struct Spans {
 impl Spans {
     fn of(cx: &RequestContext<RoleServer>, method: &'static str, tool: Option<&str>) -> Spans {
         let outer = cx.extensions.get::<Parts>().and_then(|head| head.extensions.get::<correlation::Spans>());
-        let traced = names::mcp(method, tool, &cx.id.to_string());
+        let traced = names::mcp(method, tool, &cx.id);
         let said = cx.meta.0.0.get("traceparent").and_then(Value::as_str).and_then(|it| it.parse().ok());
         match (&said, outer) {
             // What the message says of itself is nearer than what it came in.
@@ -99,22 +126,19 @@ impl Spans {
     }
 }
 
+/// How an answer failed, by the codes of JSON-RPC; empty where it did not.
+fn error_type<T>(done: &Result<T, ErrorData>) -> &'static str {
+    match done.as_ref().map_err(|error| error.code) {
+        Ok(_) => "",
+        Err(ErrorCode::INVALID_PARAMS) => "-32602",
+        Err(ErrorCode::METHOD_NOT_FOUND) => "-32601",
+        Err(ErrorCode::INTERNAL_ERROR) => "-32603",
+        Err(_) => "_OTHER",
+    }
+}
+
 impl RequestLimits {
     async fn run<T, F: Future<Output = Result<T, ErrorData>> + Send>(
-        &self,
-        cx: RequestContext<RoleServer>,
-        (method, tool): (&'static str, Option<&str>),
-        work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
-    ) -> Result<T, ErrorData> {
-        let spans = Spans::of(&cx, method, tool);
-        let done = spans.around(self.bounded(cx, work)).await;
-        if done.is_err() {
-            names::failed(&spans.traced, "refused");
-        }
-        done
-    }
-
-    async fn bounded<T, F: Future<Output = Result<T, ErrorData>> + Send>(
         &self,
         cx: RequestContext<RoleServer>,
         work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
@@ -151,13 +175,13 @@ fn failed(message: String) -> ErrorData {
 
 /// Guards each method that takes a request.
 macro_rules! guarded {
-    ($($name:literal: $places:ident $method:ident($request:ty) -> $answer:ty;)*) => {$(
+    ($($name:literal $method:ident($request:ty) -> $answer:ty;)*) => {$(
         async fn $method(
             &self,
             request: $request,
             cx: RequestContext<RoleServer>,
         ) -> Result<$answer, ErrorData> {
-            self.limits.$places.run(cx, ($name, None), |cx| self.inner.$method(request, cx)).await
+            self.limits.answer($name, cx, |cx| self.inner.$method(request, cx)).await
         }
     )*};
 }
@@ -166,33 +190,24 @@ macro_rules! guarded {
 impl<H: ServerHandler> ServerHandler for Limited<H> {
     // A method that is left out here has the library's default and never reaches the handler.
     guarded! {
-        "initialize": answers initialize(InitializeRequestParams) -> InitializeResult;
-        "completion/complete": answers complete(CompleteRequestParams) -> CompleteResult;
-        "logging/setLevel": answers set_level(SetLevelRequestParams) -> ();
-        "prompts/get": answers get_prompt(GetPromptRequestParams) -> GetPromptResponse;
-        "prompts/list": answers list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
-        "resources/list": answers list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
-        "resources/templates/list": answers list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
-        "resources/read": answers read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
-        "resources/subscribe": answers subscribe(SubscribeRequestParams) -> ();
-        "resources/unsubscribe": answers unsubscribe(UnsubscribeRequestParams) -> ();
-        "tools/list": answers list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
-        "_OTHER": answers on_custom_request(CustomRequest) -> CustomResult;
-        "tasks/get": answers get_task(GetTaskParams) -> GetTaskResult;
-        "tasks/update": answers update_task(UpdateTaskParams) -> ();
-        "tasks/cancel": answers cancel_task(CancelTaskParams) -> ();
-        "skills/list": answers list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
-        "skills/get": answers get_skill(GetSkillRequestParams) -> GetSkillResult;
-        "resources/directory/read": answers read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
-    }
-
-    // These take no parameters, or say more of themselves, so the macro does not fit them.
-    async fn ping(&self, cx: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.limits.answers.run(cx, ("ping", None), |cx| self.inner.ping(cx)).await
-    }
-
-    async fn discover(&self, cx: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        self.limits.answers.run(cx, ("server/discover", None), |cx| self.inner.discover(cx)).await
+        "initialize" initialize(InitializeRequestParams) -> InitializeResult;
+        "completion/complete" complete(CompleteRequestParams) -> CompleteResult;
+        "logging/setLevel" set_level(SetLevelRequestParams) -> ();
+        "prompts/get" get_prompt(GetPromptRequestParams) -> GetPromptResponse;
+        "prompts/list" list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
+        "resources/list" list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
+        "resources/templates/list" list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
+        "resources/read" read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
+        "resources/subscribe" subscribe(SubscribeRequestParams) -> ();
+        "resources/unsubscribe" unsubscribe(UnsubscribeRequestParams) -> ();
+        "tools/list" list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
+        "_OTHER" on_custom_request(CustomRequest) -> CustomResult;
+        "tasks/get" get_task(GetTaskParams) -> GetTaskResult;
+        "tasks/update" update_task(UpdateTaskParams) -> ();
+        "tasks/cancel" cancel_task(CancelTaskParams) -> ();
+        "skills/list" list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
+        "skills/get" get_skill(GetSkillRequestParams) -> GetSkillResult;
+        "resources/directory/read" read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
     }
 
     async fn call_tool(
@@ -200,17 +215,24 @@ impl<H: ServerHandler> ServerHandler for Limited<H> {
         request: CallToolRequestParams,
         cx: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let tool = request.name.to_string();
-        let work = |cx| async {
-            let answer = self.inner.call_tool(request, cx).await;
-            if let Ok(CallToolResponse::Complete(result)) = &answer
-                && result.is_error == Some(true)
-            {
-                names::failed(&Span::current(), "tool_error");
-            }
-            answer
+        let (began, spans) = (Instant::now(), Spans::of(&cx, "tools/call", Some(&request.name)));
+        let work = self.limits.calls.run(cx, |cx| self.inner.call_tool(request, cx));
+        let done = spans.around(work).await;
+        let error = match &done {
+            Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => "tool_error",
+            done => error_type(done),
         };
-        self.limits.calls.run(cx, ("tools/call", Some(&tool)), work).await
+        self.limits.end("tools/call", error, began, &spans);
+        done
+    }
+
+    // These two take no parameters, so the macro does not fit them.
+    async fn ping(&self, cx: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.limits.answer("ping", cx, |cx| self.inner.ping(cx)).await
+    }
+
+    async fn discover(&self, cx: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        self.limits.answer("server/discover", cx, |cx| self.inner.discover(cx)).await
     }
 
     /// Has no deadline: it lasts until the client goes or the node stops, and then ends well.

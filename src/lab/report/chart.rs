@@ -26,6 +26,9 @@ const ROW: u32 = 19;
 const CHARACTER: u32 = 7;
 /// Share of an axis that a curve must move before its next point is drawn.
 const STEP: f64 = 1.0 / 300.0;
+/// Pixels of a dash of theory, and of the gap behind it.
+const DASH: f64 = 8.0;
+const GAP: f64 = 6.0;
 /// Ratio of greatest to least from which an axis is logarithmic.
 const WIDE: f64 = 30.0;
 
@@ -216,7 +219,10 @@ fn plot(area: &Area<'_>, head: u32, x_says: &str, x: &Axis, y: &Axis, lines: &[L
     for line in lines {
         let points = thin(line.points.clone(), x, y);
         let theory = thin(line.theory.clone(), x, y);
-        chart.draw_series(DashedLineSeries::new(theory, 8, 6, line.hue.stroke_width(2)))?;
+        let theory: Vec<(i32, i32)> = theory.iter().map(|at| chart.backend_coord(at)).collect();
+        for dash in dashes(&theory) {
+            area.draw(&PathElement::new(dash, line.hue.stroke_width(2)))?;
+        }
         if line.dots {
             chart.draw_series(points.iter().map(|at| Circle::new(*at, 3, line.hue.filled())))?;
         }
@@ -243,6 +249,37 @@ fn thin(points: Vec<(f64, f64)>, x: &Axis, y: &Axis) -> Vec<(f64, f64)> {
     }
     kept.extend(skipped);
     kept
+}
+
+/// The dashes of a line, all in pixels. The library's own ask for a function that systems of before 2022 do not have.
+fn dashes(line: &[(i32, i32)]) -> Vec<Vec<(i32, i32)>> {
+    let mut dashes = Vec::new();
+    let mut dash = Vec::from_iter(line.first().copied());
+    let (mut drawn, mut left) = (true, DASH);
+    for ends in line.windows(2) {
+        let [from, to] = [ends[0], ends[1]].map(|(x, y)| (f64::from(x), f64::from(y)));
+        let (across, up) = (to.0 - from.0, to.1 - from.1);
+        let length = (across * across + up * up).sqrt();
+        let mut gone = 0.0;
+        while length - gone > left {
+            gone += left;
+            let share = gone / length;
+            let at = ((from.0 + across * share).round() as i32, (from.1 + up * share).round() as i32);
+            dash.push(at);
+            if drawn {
+                dashes.push(std::mem::take(&mut dash));
+            }
+            drawn = !drawn;
+            left = if drawn { DASH } else { GAP };
+        }
+        left -= length - gone;
+        if drawn {
+            dash.push(ends[1]);
+        }
+    }
+    // A last point alone is no line.
+    dashes.extend(Some(dash).filter(|dash| drawn && dash.len() > 1));
+    dashes
 }
 
 /// An axis: its ends, as logarithms where it is logarithmic, and at which values it says what.
@@ -371,4 +408,18 @@ fn heat(answered: &Answered, down: &str, across: &str, metric: &str, area: &Area
 fn between(from: RGBColor, to: RGBColor, share: f64) -> RGBColor {
     let part = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * share).round() as u8;
     RGBColor(part(from.0, to.0), part(from.1, to.1), part(from.2, to.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dashes_go_round_corners_and_leave_gaps() {
+        assert_eq!(dashes(&[(0, 0), (20, 0)]), [[(0, 0), (8, 0)], [(14, 0), (20, 0)]]);
+        let round = dashes(&[(0, 0), (5, 0), (5, 30)]);
+        assert_eq!(round[0], [(0, 0), (5, 0), (5, 3)]);
+        assert_eq!(round[1..], [[(5, 9), (5, 17)], [(5, 23), (5, 30)]]);
+        assert!(dashes(&[]).is_empty() && dashes(&[(3, 3)]).is_empty());
+    }
 }

@@ -10,7 +10,7 @@ use crate::proto::directory;
 use crate::proto::documents::{DocumentQuery, Vouched};
 use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::io::NodeAlert;
+use crate::proto::io::{NodeAlert, Taken, Via};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records;
 use crate::proto::query::{Found, PeerProfile, QuestionCounts, TreeZone, ZoneAnswer};
@@ -32,6 +32,11 @@ impl Node {
     /// Its settings.
     pub fn config(&self) -> &Config {
         &self.local.config
+    }
+
+    /// Records that came since the start, by their way and by what was made of them.
+    pub fn taken(&self) -> &BTreeMap<(Via, Taken), u64> {
+        self.out.taken()
     }
 
     /// Refused records since the start, by reason.

@@ -9,7 +9,7 @@ use super::{Notice, Zone, ZoneRecords};
 use crate::proto::code::Code;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Event, GossipId, Offence, Output, Removal, Verdict, Via};
+use crate::proto::io::{Event, GossipId, Offence, Output, Removal, Taken, Verdict, Via};
 use crate::proto::message::Message;
 use crate::proto::persistence;
 use crate::proto::record::{Blame, NoRoom, Record, RecordKind, Refusal, SignedRecord};
@@ -117,11 +117,13 @@ impl ZoneRecords {
     fn ingest(&mut self, ctx: &mut Context<'_>, signed: &SignedRecord, via: Via) -> Ingested {
         // Before anything is verified: equal bytes were verified when they came first, and most that arrive are equal.
         if self.registry.get(&signed.key()).is_some_and(|held| held.hash() == signed.hash()) {
+            ctx.out.note_taken(via, Taken::Duplicate);
             return Ingested::Known;
         }
         match self.verify(ctx, signed) {
             Err(refusal) => {
                 ctx.out.refuse(refusal);
+                ctx.out.note_taken(via, Taken::Refused);
                 Ingested::Refused(refusal)
             }
             Ok(record) => match self.merge(ctx, record, via) {
@@ -160,6 +162,7 @@ impl ZoneRecords {
         let merged = self.registry.merge(record.clone(), ctx.now);
         // Also one without room: a copied folder goes on with the same slots.
         let is_known = matches!(merged, Merge::Stale | Merge::Duplicate);
+        ctx.out.note_taken(via, taken(&merged));
         let is_own = record.author().key == ctx.author.key && record.kind != RecordKind::Delegation;
         if via.is_foreign() && is_own && !is_known {
             self.notices.push(Notice::OwnWrite(record.clone()));
@@ -212,6 +215,15 @@ impl ZoneRecords {
             ctx.out.write(persistence::other_row(record));
             self.notice_own_key(ctx, record);
         }
+    }
+}
+
+fn taken(merged: &Merge) -> Taken {
+    match merged {
+        Merge::New { .. } => Taken::New,
+        Merge::Stale => Taken::Stale,
+        Merge::Duplicate => Taken::Duplicate,
+        Merge::NoRoom(_) => Taken::NoRoom,
     }
 }
 
