@@ -149,7 +149,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "mcp",
         holds: &["mcp"],
-        uses: &["sanitize", "values", "calls", "search", "text", "documents", "agents", "host"],
+        uses: &["sanitize", "values", "calls", "search", "text", "documents", "telemetry", "agents", "host"],
     },
     Row {
         name: "http",

@@ -175,7 +175,7 @@ impl RunningAgent {
         context::adopt(&span, invocation.context.trace.as_ref());
         context::pass_on(&span, &mut invocation.context.trace);
         let logged = tracing::warn_span!("agent", agent = %self.name, call = %invocation.call);
-        let attempt = self.attempt(shared, &mut invocation, ticket, &span);
+        let attempt = Box::pin(self.attempt(shared, &mut invocation, ticket, &span));
         let done = attempt.instrument(logged).instrument(span.clone()).await;
         names::ended(&span, done.as_ref().err());
         // Counted only for those who are told.

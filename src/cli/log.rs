@@ -16,7 +16,7 @@ use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::filter::FilterExt as _;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter};
 use tracing_subscriber::fmt::format::{Format, Full, Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt as _};
@@ -164,6 +164,11 @@ impl<S: Subscriber> Filter<S> for Fold {
     /// What is asked once of each place in the code: spans of traces are no part of the log.
     fn callsite_enabled(&self, at: &'static Metadata<'static>) -> Interest {
         if at.target() == names::TARGET { Interest::never() } else { Interest::always() }
+    }
+
+    /// None would ask both filters of every line of every level.
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {

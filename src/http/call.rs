@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, stream};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tracing::Span;
 
 use super::body;
 use super::correlation::trace_parent;
@@ -27,6 +28,7 @@ use crate::host::{CallOptions, TaskClient, call_batch};
 use crate::proto::call::Report;
 use crate::proto::code::Code;
 use crate::proto::limits::CALL_TIME_MAX;
+use crate::telemetry::context::pass_on;
 
 /// The longest call, and what the node needs besides.
 pub(super) const TIME_MAX: Duration = CALL_TIME_MAX.saturating_add(Duration::from_secs(5));
@@ -103,6 +105,8 @@ pub(super) fn in_course_of(headers: &HeaderMap) -> CallOptions {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let mut options = CallOptions::default();
     options.context.trace = trace_parent(headers);
+    // The call may go on in a task of its own.
+    pass_on(&Span::current(), &mut options.context.trace);
     options.within = text(CALL_ID).and_then(|call| call.parse().ok());
     options
 }

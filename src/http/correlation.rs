@@ -25,12 +25,13 @@ pub(super) struct Spans {
 impl Spans {
     /// Does the work in them.
     pub(super) async fn around<T>(&self, work: impl Future<Output = T>) -> T {
-        self.log(work).instrument(self.traced.clone()).await
+        self.log(work.instrument(self.traced.clone())).await
     }
 
     /// Does the work in that of the log alone.
     pub(super) async fn log<T>(&self, work: impl Future<Output = T>) -> T {
-        work.instrument(self.logged.clone()).await
+        // Boxed, as all that is large and deep within others: a thread's stack is small.
+        Box::pin(work).instrument(self.logged.clone()).await
     }
 }
 

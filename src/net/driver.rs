@@ -5,22 +5,23 @@
 //! sync of the disk, then everything they justify. A store that fails ends nothing: the node is told, and the store is looked
 //! after until it keeps writes again.
 
+mod conversation;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
 use libp2p::Multiaddr;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+use self::conversation::{converse, is_traced};
 use crate::agents::AgentState;
 use crate::net::addresses::as_contact;
 use crate::net::store::{Recovery, StoreError, StoreIncident};
 use crate::net::store_keeper::StoreKeeper;
-use crate::net::streams::{InboundRequest, RequestClient};
+use crate::net::streams::InboundRequest;
 use crate::net::swarm::{Network, NetworkAlert, NetworkEvent, reach};
 use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
@@ -461,53 +462,5 @@ impl Driver {
         self.network.shutdown().await;
         // The store last: peers need not wait for this disk.
         self.store.close().await
-    }
-}
-
-/// One comparison in a hundred is part of a trace: they come all the time, and mostly find nothing.
-fn is_traced(protocol: Protocol, conversation: ConversationId) -> bool {
-    protocol == Protocol::Sync && conversation.0.is_multiple_of(100)
-}
-
-/// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke.
-async fn converse(
-    client: RequestClient,
-    peer: PeerKey,
-    conversation: ConversationId,
-    mut questions: mpsc::Receiver<Vec<u8>>,
-    answers: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
-) {
-    // A driver that is gone needs no answer.
-    let stream = match client.open(peer).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%peer, %error, "stream not opened");
-            let _gone = answers.send((conversation, None)).await;
-            return;
-        }
-    };
-    let mut waiting = FuturesOrdered::new();
-    loop {
-        let answer = tokio::select! {
-            // A full pipeline leaves questions in their queue, which the node keeps short.
-            question = questions.recv(), if waiting.len() < stream.pipeline_max() => match question {
-                Some(question) => {
-                    waiting.push_back(stream.request(question));
-                    continue;
-                }
-                // The node ended the conversation, so answers that are still to come are for nobody.
-                None => return,
-            },
-            // With nothing under way this yields `None`, and the branch is off until a question went out.
-            Some(answer) = waiting.next() => answer,
-        };
-        // What is still under way is lost with the stream, and one failure tells the node so.
-        let broke = answer.is_err();
-        if let Err(error) = &answer {
-            tracing::debug!(%peer, %error, "stream broke");
-        }
-        if answers.send((conversation, answer.ok())).await.is_err() || broke {
-            return;
-        }
     }
 }

@@ -121,7 +121,7 @@ impl Spans {
         match &self.outer {
             // The library answers in a task of its own.
             Some(outer) => outer.log(work.instrument(self.traced.clone())).await,
-            None => work.instrument(self.traced.clone()).await,
+            None => Box::pin(work).instrument(self.traced.clone()).await,
         }
     }
 }
