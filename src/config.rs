@@ -108,6 +108,8 @@ pub struct Settings {
     pub agents: Vec<PathBuf>,
     /// Log directives.
     pub log: Option<String>,
+    /// Whether the log is for programs to read.
+    pub is_log_json: bool,
 }
 
 /// One effective value, to be shown.
@@ -268,6 +270,7 @@ impl Validator {
             card_keys: self.texts("card_keys").into_iter().map(PathBuf::from).collect(),
             agents: self.texts("agents").into_iter().map(PathBuf::from).collect(),
             log: self.texts("log").pop(),
+            is_log_json: self.is_log_json(),
             zones,
         };
         // An empty list hides the default, and a node without a home zone could register nothing.
@@ -323,6 +326,14 @@ impl Validator {
             self.refuse("http.registry", 0, "is neither own nor public", "the default is `own`");
         }
         who == "public"
+    }
+
+    fn is_log_json(&mut self) -> bool {
+        let format = self.texts("log_format").pop().unwrap_or_default();
+        if !["text", "json"].contains(&format.as_str()) {
+            self.refuse("log_format", 0, "is neither text nor json", "the default is `text`");
+        }
+        format == "json"
     }
 
     fn socket_addr(&mut self, key: &'static str, fix: &str) -> Option<SocketAddr> {
@@ -438,7 +449,7 @@ mod tests {
     fn every_setting_can_be_given_in_the_file() {
         let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
             gateway = 'no'\nbootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
-            agents = ['a', 'b']\ncard_keys = 'c'\nlog = 'info'\n\
+            agents = ['a', 'b']\ncard_keys = 'c'\nlog = 'info'\nlog_format = 'json'\n\
             [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\nregistry = 'public'\n\
             [metrics]\naddr = '[::1]:9'\n";
         let (folder, path) = write(text);
@@ -454,7 +465,7 @@ mod tests {
         assert_eq!(settings.zones.len(), 2);
         assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());
         assert_eq!(settings.gateway, Gateway::Never);
-        assert!(settings.is_registry_public);
+        assert!(settings.is_registry_public && settings.is_log_json);
         assert_eq!(settings.metrics_addr, Some("[::1]:9".parse().unwrap()));
         assert!(settings.listen.is_empty());
         assert_eq!(settings.trusted_nets, TrustedNets::NONE);

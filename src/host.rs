@@ -7,6 +7,7 @@ mod handle;
 mod imports;
 mod joined;
 mod monitor;
+mod problem_log;
 mod tasks;
 mod view;
 
@@ -240,6 +241,7 @@ async fn assemble(
     let changes = handle.local_agents().changes();
     let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
     tokio::spawn(offer_changes(handle.clone(), changes, refusals));
+    tokio::spawn(problem_log::tell(handle.clone()));
     tokio::spawn(agent_states::tell(handle.clone(), told.clone()));
     tokio::spawn(monitor::keep(handle.clone(), told));
     Ok(Running { handle, listen, addresses, zones: options.zones, stop, driver, ended: None })

@@ -12,6 +12,7 @@ mod ard;
 mod body;
 mod call;
 mod connections;
+mod correlation;
 mod events;
 mod failure;
 mod head;
@@ -66,6 +67,7 @@ use crate::proto::address_block::TrustedNets;
 use crate::proto::code::Code;
 use crate::proto::time::Timestamp;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::names;
 
 /// Requests at work at once; beyond it 429. Each costs one future and at most one question to the node.
 const REQUESTS_MAX: usize = 512;
@@ -349,18 +351,24 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 
 async fn answer(
     connection: Arc<Connection>,
-    request: hyper::Request<Incoming>,
+    mut request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let (surface, method) = (Surface::of(request.uri().path()), known_method(request.method()));
     let began = Instant::now();
-    let answered = match judge_head(&connection) {
-        Ok(()) => pass(&connection, request).await,
-        Err(failure) => Err(failure),
+    let (id, spans) = correlation::begin(&request, method);
+    // For who works on it in a task of its own.
+    request.extensions_mut().insert(spans.clone());
+    let passed = async {
+        judge_head(&connection)?;
+        pass(&connection, request).await
     };
+    let answered = spans.around(passed).await;
     let mut response = surface.shape(answered.unwrap_or_else(|failure| failure.into_response()));
     let route = response.extensions_mut().remove::<MatchedPath>();
-    let route = route.as_ref().map(MatchedPath::as_str);
-    connection.pipeline.metrics.answered(method, route, response.status().as_u16(), began.elapsed());
+    let (route, status) = (route.as_ref().map(MatchedPath::as_str), response.status().as_u16());
+    connection.pipeline.metrics.answered(method, route, status, began.elapsed());
+    names::http_answered(&spans.traced, method, route, status);
+    response.headers_mut().insert(correlation::REQUEST_ID, id);
     // Where the next head begins is not known, or was not meant to be.
     if connection.heads.worst() != HeadKind::Plain {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -37,6 +37,7 @@
 pub mod address_block;
 mod agenda;
 pub mod alert;
+pub mod arrival;
 pub mod ask;
 mod backlog;
 pub mod call;

@@ -61,6 +61,7 @@ const ARROWS: &[Row] = &[
         name: "seam",
         holds: &[
             "proto::alert",
+            "proto::arrival",
             "proto::ask",
             "proto::io",
             "proto::persistence",
@@ -92,7 +93,7 @@ const ARROWS: &[Row] = &[
     Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "seam", "calls", "machines", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "seam", "machines", "sim"] },
     Row { name: "sanitize", holds: &["sanitize"], uses: &[] },
-    Row { name: "telemetry", holds: &["telemetry"], uses: &["values", "seam", "calls"] },
+    Row { name: "telemetry", holds: &["telemetry"], uses: &["sanitize", "values", "seam", "calls"] },
     Row { name: "text", holds: &["api"], uses: &["values", "calls"] },
     Row { name: "files", holds: &["private_file"], uses: &[] },
     Row { name: "keys", holds: &["grant_file", "key_file"], uses: &["values", "files"] },
@@ -149,7 +150,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "mcp",
         holds: &["mcp"],
-        uses: &["sanitize", "values", "calls", "search", "text", "documents", "agents", "host"],
+        uses: &["sanitize", "values", "calls", "search", "text", "documents", "telemetry", "agents", "host"],
     },
     Row {
         name: "http",
@@ -168,6 +169,7 @@ const ARROWS: &[Row] = &[
             "keys",
             "settings",
             "documents",
+            "telemetry",
             "agents",
             "host",
             "mcp",

@@ -192,7 +192,7 @@ impl Drop for StderrTail<'_> {
     fn drop(&mut self) {
         let text = self.secrets.hide_keys(&String::from_utf8_lossy(&self.bytes));
         if self.is_logged && !text.trim().is_empty() {
-            tracing::warn!(agent = %self.agent, stderr = text.trim_end(), "the agent's last words");
+            tracing::warn!(event = "agent_last_words", agent = %self.agent, stderr = text.trim_end(), "the agent's last words");
         }
     }
 }

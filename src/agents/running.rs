@@ -1,6 +1,7 @@
 //! One agent at work: its schemas, its limiter, and the path of a call through them (paper Algorithm 2, one attempt).
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
@@ -10,7 +11,7 @@ use futures::FutureExt;
 use serde_json::{Map, Value};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::call_log::CallLog;
 use super::command::{self, StderrTail, too_talkative};
@@ -27,11 +28,12 @@ use super::{
     CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, Work, a2a, builtin, chat,
 };
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
-use crate::proto::call::{CallFailure, CallId, Outcome, Word};
+use crate::proto::call::{CallFailure, Outcome, Word};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
 use crate::telemetry::histogram::{AGENT, Histogram};
+use crate::telemetry::{context, names};
 
 /// The paper's input schema, for the many agents that have no other.
 static PAPER_INPUT: LazyLock<Option<Arc<Schema>>> =
@@ -165,25 +167,36 @@ impl RunningAgent {
     pub(super) async fn call(
         &self,
         shared: &SharedResources,
-        invocation: Invocation,
+        mut invocation: Invocation,
         ticket: Option<Ticket>,
     ) -> Result<Value, CallFailure> {
         let started = Instant::now();
-        let span = tracing::warn_span!("agent", name = %self.name, call = %invocation.call);
-        let done = self.attempt(shared, &invocation, ticket).instrument(span).await;
+        let span = names::invoke_here(&self.name, runner_of(&self.run_config.runner), invocation.call);
+        context::adopt(&span, invocation.context.trace.as_ref());
+        context::pass_on(&span, &mut invocation.context.trace);
+        let logged = tracing::warn_span!("agent", agent = %self.name, call = %invocation.call);
+        let attempt = Box::pin(self.attempt(shared, &mut invocation, ticket, &span));
+        let done = attempt.instrument(logged).instrument(span.clone()).await;
+        names::ended(&span, done.as_ref().err());
+        // Counted only for those who are told.
+        if !span.is_disabled() {
+            names::took_in(&span, size(&invocation.input));
+            done.iter().for_each(|output| names::gave_out(&span, size(output)));
+        }
         shared.moved.notify_one();
         if done.as_ref().is_err_and(|failure| failure.outcome == Outcome::NotStarted) {
             self.refused.fetch_add(1, Relaxed);
         }
-        self.log(&shared.log, invocation.call, started.elapsed(), done.as_ref().err());
+        span.in_scope(|| self.log(&shared.log, &invocation, started.elapsed(), done.as_ref().err()));
         done
     }
 
     async fn attempt(
         &self,
         shared: &SharedResources,
-        invocation: &Invocation,
+        invocation: &mut Invocation,
         ticket: Option<Ticket>,
+        span: &Span,
     ) -> Result<Value, CallFailure> {
         // Before any wait: an input that does not fit takes nobody's place.
         self.check_input(&invocation.input)?;
@@ -194,12 +207,19 @@ impl RunningAgent {
         let asked = Instant::now();
         ticket.begin(invocation.deadline).await?;
         shared.waits.observe(asked.elapsed());
+        names::waited(span, asked.elapsed());
         shared.moved.notify_one();
         let _process = self.process_permit(shared, invocation.deadline).await?;
+        let runs = self.span();
+        context::pass_on(&runs, &mut invocation.context.trace);
         let _known = shared.at_work.begin(invocation.call, &self.name, &invocation.context);
         let began = Instant::now();
         let is_hurried = invocation.deadline < Instant::now() + self.timeout;
-        let done = self.bounded(invocation.deadline, self.run(shared, invocation)).await;
+        let run = self.run(shared, invocation).instrument(runs.clone());
+        let done = self.bounded(invocation.deadline, run).await;
+        if let Err(failure) = &done {
+            names::failed(&runs, failure.code.text());
+        }
         ticket.end();
         self.took.observe(began.elapsed());
         if let Some(event) = event_of(&done, is_hurried) {
@@ -324,9 +344,23 @@ impl RunningAgent {
         CallFailure { message: self.secrets.hide(&failure.message), ..failure }
     }
 
+    /// What a run asks or starts; none of what this program is itself.
+    fn span(&self) -> Span {
+        match &self.run_config.runner {
+            Runner::Builtin(_) => Span::none(),
+            Runner::Command(program) => {
+                let path = program.command.first().map(Path::new).and_then(Path::file_name);
+                names::run(&path.unwrap_or_default().to_string_lossy())
+            }
+            Runner::Http(_) | Runner::A2a(_) => names::post(),
+            Runner::Chat(chat) => names::chat(&chat.model),
+            Runner::Mcp { tool, .. } => names::tool(tool.as_deref().unwrap_or("*")),
+        }
+    }
+
     /// One id: the call is named here as its caller names it.
-    fn log(&self, log: &CallLog, call: CallId, took: Duration, failure: Option<&CallFailure>) {
-        let (agent, took_ms) = (&self.name, took.as_millis() as u64);
+    fn log(&self, log: &CallLog, invocation: &Invocation, took: Duration, failure: Option<&CallFailure>) {
+        let (agent, call, took_ms) = (&self.name, invocation.call, took.as_millis() as u64);
         // What was not started cost nothing here, and anybody can cause it.
         let is_quiet = failure.is_some_and(|failure| failure.outcome == Outcome::NotStarted);
         let left_out = match self.run_config.verbose {
@@ -337,14 +371,30 @@ impl RunningAgent {
                 None => return,
             },
         };
+        let side = if invocation.caller.is_some() { "host" } else { "local" };
+        let peer = invocation.caller.map(tracing::field::display);
+        let (input_bytes, task_hash) = log.describe(&invocation.input);
         match failure {
-            None => tracing::info!(target: "aop::call", %agent, %call, took_ms, left_out, "call completed"),
-            Some(failure) => {
-                tracing::warn!(
-                    %agent, %call, took_ms, left_out, code = %failure.code, "call failed: {}", failure.message
-                );
-            }
+            None => tracing::info!(
+                target: "aop::call", event = "call_completed", %agent, %call, side, peer, took_ms, input_bytes,
+                task_hash, left_out, "call completed"
+            ),
+            Some(failure) => tracing::warn!(
+                event = "call_failed", %agent, %call, side, peer, took_ms, input_bytes, task_hash, left_out,
+                code = %failure.code, outcome = failure.outcome.text(), "call failed: {}", failure.message
+            ),
         }
+    }
+}
+
+fn runner_of(runner: &Runner) -> &'static str {
+    match runner {
+        Runner::Builtin(_) => "builtin",
+        Runner::Command(_) => "command",
+        Runner::Http(_) => "http",
+        Runner::A2a(_) => "a2a",
+        Runner::Chat(_) => "chat",
+        Runner::Mcp { .. } => "mcp",
     }
 }
 
@@ -403,8 +453,6 @@ fn unwrap_answer(mut answer: Value) -> Result<Value, CallFailure> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::document::run_config::Builtin;
     use crate::proto::card::{AgentCard, Offer};

@@ -374,6 +374,9 @@ pub(super) struct NodeArgs {
     /// What to log: a level or directives
     #[arg(long, value_name = "DIRECTIVES")]
     log: Option<String>,
+    /// How lines of the log are written: text (the default), or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
 }
 
 impl NodeArgs {
@@ -400,6 +403,7 @@ impl NodeArgs {
             ("name", one(&self.name)),
             ("network", one(&self.network)),
             ("log", one(&self.log)),
+            ("log_format", one(&self.log_format)),
         ])
     }
 }

@@ -18,7 +18,7 @@ use super::args::DevArgs;
 use super::failure::{Exit, Failure, report};
 use super::node::ready;
 use super::output::{Console, print_json_line};
-use super::process::{Signals, live, run, start_logs};
+use super::process::{Signals, live, run, start_logs, stop_traces};
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::agents::{Agents, HostedAgent};
@@ -62,7 +62,8 @@ struct DevNode {
 /// Runs the world until a signal.
 pub(super) fn dev(args: &DevArgs, verbose: u8, console: Console) -> Result<Exit, Failure> {
     let directives = std::env::var("AOP_LOG").ok().filter(|text| !text.is_empty());
-    start_logs(directives.as_deref(), verbose, console.quiet)?;
+    let is_json = std::env::var("AOP_LOG_FORMAT").is_ok_and(|format| format == "json");
+    let traces = start_logs(directives.as_deref(), is_json, verbose, console.quiet)?;
     // The folder is not used. It is given because without a home folder there is no default.
     let flags = Flags::from([("http.addr", vec![args.http.clone()]), ("data_dir", vec![".".into()])]);
     // No environment: a variable that is meant for a real node must not count here.
@@ -80,7 +81,11 @@ pub(super) fn dev(args: &DevArgs, verbose: u8, console: Console) -> Result<Exit,
         token: None,
         registry: http::RegistryAccess::Own,
     };
-    run(run_dev(http, &args.agents, args.json, console))?;
+    run(async {
+        let ended = run_dev(http, &args.agents, args.json, console).await;
+        stop_traces(traces).await;
+        ended
+    })?;
     Ok(Exit::Done)
 }
 

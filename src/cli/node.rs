@@ -14,8 +14,9 @@ use tokio::sync::{Notify, watch};
 
 use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
+use super::log::json::name_node;
 use super::output::{Console, print_json_line};
-use super::process::{Signals, change_logs, live, run, start_logs};
+use super::process::{Signals, change_logs, live, run, start_logs, stop_traces};
 use super::time::now_ms;
 use super::{settings, supervisor};
 use crate::agents::Agents;
@@ -33,6 +34,7 @@ use crate::proto::grant::Grant;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 use crate::proto::time::Timestamp;
+use crate::telemetry::otel::Traces;
 
 /// How long lies between two writes of `node.json`: interfaces come in groups.
 const REWRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,7 +46,7 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, console: Console) -> Result<
     if is_default(&effective, "listen") && !host::has_ipv6() {
         settings.listen.retain(|address| !matches!(address.iter().next(), Some(Protocol::Ip6(_))));
     }
-    start_logs(settings.log.as_deref(), verbose, console.quiet)?;
+    let traces = start_logs(settings.log.as_deref(), settings.is_log_json, verbose, console.quiet)?;
     let file = settings::file(&args.settings);
     if let Some(file) = &file {
         tracing::info!(file = %file.display(), "settings were read");
@@ -52,7 +54,12 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, console: Console) -> Result<
             console.print(&format!("config  {}", file.display()));
         }
     }
-    run(run_node(settings, Reload { args, verbose, console, effective }))?;
+    run(async {
+        let reload = Reload { args, verbose, console, effective };
+        let ended = run_node(settings, reload, traces.as_ref()).await;
+        stop_traces(traces).await;
+        ended
+    })?;
     Ok(Exit::Done)
 }
 
@@ -66,7 +73,7 @@ struct Started {
     files: Files,
 }
 
-async fn run_node(settings: Settings, reload: Reload<'_>) -> Result<(), Failure> {
+async fn run_node(settings: Settings, reload: Reload<'_>, traces: Option<&Traces>) -> Result<(), Failure> {
     // Before anything starts: a signal that nobody catches ends the process half-way.
     let mut signals = Signals::catch()?;
     let wanted = signals.reload_at_hangup();
@@ -75,6 +82,12 @@ async fn run_node(settings: Settings, reload: Reload<'_>) -> Result<(), Failure>
         // Asked to stop before it was up: there is nobody to say goodbye to.
         _ = signals.next() => return Ok(()),
     };
+    let node = &started.ready.peer_id;
+    name_node(node);
+    if let Some(traces) = traces {
+        traces.identify(node, &settings.network);
+    }
+    tracing::info!(event = "node_started", http = started.ready.http, zones = ?started.ready.zones, "the node is up");
     // Written once the API answers, so that whoever finds it may ask at once.
     let file = ReadyFile::write(&settings.data_dir, &started.ready)
         // A full disk has no room for it, and is served from all the same.
@@ -88,12 +101,14 @@ async fn run_node(settings: Settings, reload: Reload<'_>) -> Result<(), Failure>
     supervisor::ready();
     let addresses = started.node.addresses.clone();
     let health = HealthClient::new(started.node.handle.clone());
-    tokio::select! {
+    let ended = tokio::select! {
         never = reload.whenever(&wanted, &started.files) => match never {},
         never = supervisor::keep_alive(&health) => match never {},
         ended = live(started.servers, vec![started.node], signals) => ended,
         never = follow(addresses, &started.ready, file.as_ref(), &settings.network) => match never {},
-    }
+    };
+    tracing::info!(event = "node_stopped", "the node has stopped");
+    ended
 }
 
 /// What is read again while the node runs.

@@ -11,9 +11,11 @@ use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 use super::failure::{Exit, Failure};
+use super::log::LogFormat;
 use super::{log, supervisor};
 use crate::host::Running;
 use crate::http::Server;
+use crate::telemetry::otel::Traces;
 
 /// How long a stop may take; whoever stops a service kills it after 5 s.
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
@@ -22,16 +24,27 @@ const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
 /// a group. One that comes later ends the process at once, with the status of an end by that signal.
 const ONE_WISH: Duration = Duration::from_secs(1);
 
-/// Logs to stderr: `directives` if given, else RUST_LOG, else by `-q` and `-v`.
-pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<(), Failure> {
-    log::start(filter(directives, verbose, quiet)?);
-    Ok(())
-}
-
 /// Logs by other directives from now on, where `-v` and `-q` are as they were.
 pub(super) fn change_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<(), Failure> {
     log::change(filter(directives, verbose, quiet)?);
     Ok(())
+}
+
+/// Logs to stderr: `directives` if given, else RUST_LOG, else by `-q` and `-v`. With it begin the traces, if the environment
+/// names who collects them; what is wrong with that is told, and is no reason not to serve.
+pub(super) fn start_logs(
+    directives: Option<&str>,
+    is_json: bool,
+    verbose: u8,
+    quiet: bool,
+) -> Result<Option<Traces>, Failure> {
+    let filter = filter(directives, verbose, quiet)?;
+    let (traces, wrong) = Traces::start().map_or_else(|wrong| (None, Some(wrong)), |traces| (traces, None));
+    log::start(filter, LogFormat::of(is_json), traces.as_ref());
+    if let Some(wrong) = wrong {
+        tracing::warn!(event = "traces_off", "no traces are made: {wrong}");
+    }
+    Ok(traces)
 }
 
 fn filter(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<EnvFilter, Failure> {
@@ -57,6 +70,14 @@ fn filter(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<EnvFilte
             "write `info` or `aop=debug`",
         )
     })
+}
+
+/// Sends what is left of the traces, beside the runtime: it blocks.
+pub(super) async fn stop_traces(traces: Option<Traces>) {
+    if let Some(traces) = traces {
+        // A panic in it was printed, and there is nothing to do about it here.
+        let _panicked = tokio::task::spawn_blocking(move || traces.stop()).await;
+    }
 }
 
 /// How long tasks may take to be dropped at the end: programs of agents are killed as their calls are dropped.

@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 19] = [
+pub const KEYS: [Key; 20] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -167,6 +167,13 @@ pub const KEYS: [Key; 19] = [
         shape: Shape::Text,
         meaning: "What is logged to stderr: a level, or directives such as `aop=debug,libp2p=warn`",
     },
+    Key {
+        name: "log_format",
+        flag: "--log-format",
+        env: "AOP_LOG_FORMAT",
+        shape: Shape::Text,
+        meaning: "How lines of the log are written: text for people, or json: one object a line, for collectors",
+    },
 ];
 
 pub(super) fn default_of(name: &str) -> Vec<String> {
@@ -182,6 +189,7 @@ pub(super) fn default_of(name: &str) -> Vec<String> {
         ],
         "http.addr" => &["127.0.0.1:7400"],
         "http.registry" => &["own"],
+        "log_format" => &["text"],
         "trusted_nets" => &TRUSTED_NETS,
         "data_dir" => return default_data_dir().iter().map(|dir| dir.display().to_string()).collect(),
         _ => &[],

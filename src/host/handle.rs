@@ -7,6 +7,7 @@ mod documents;
 mod health;
 mod imports;
 mod queues;
+mod register;
 mod tasks;
 
 pub use self::batch::{BATCH_CALLS_MAX, call_batch};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, broadcast};
+use tracing::Instrument;
 
 use self::health::DriverWatch;
 use super::events::Events;
@@ -31,14 +33,13 @@ use super::joined::{JOINED_MAX, JoinedZones};
 use super::monitor::Monitor;
 use super::tasks::Tasks;
 use super::view::{self, Detail, Snapshot};
-use crate::agents::{Agents, HostedAgent};
+use crate::agents::Agents;
 use crate::api::{self, ApiError, ZoneRole};
 use crate::document::{CardKeys, Refusal};
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
 use crate::proto::card::Offer;
-use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Command, Reply, Role};
 use crate::proto::limits::ANSWER_AGE;
@@ -47,6 +48,7 @@ use crate::proto::query::{Answer, Find, Found, Resolution};
 use crate::proto::registration::{Registered, WriteError};
 use crate::proto::search::{Cursor, Query};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::names;
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;
@@ -129,59 +131,6 @@ impl Handle {
         self.register_all(zone, offers, Command::Replace).await
     }
 
-    async fn register_all(
-        &self,
-        zone: Option<ZoneName>,
-        offers: Vec<Offer>,
-        command: fn(Vec<Offer>) -> Command,
-    ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
-        let mut answers = Vec::with_capacity(offers.len());
-        let mut offers = offers.into_iter().map(|mut offer| {
-            offer.zone = offer.zone.or_else(|| zone.clone());
-            offer
-        });
-        // What began is finished: only the first part may find the queue full.
-        let mut patience = Patience::Client;
-        loop {
-            let part: Vec<Offer> = offers.by_ref().take(OFFERS_AT_ONCE).collect();
-            if part.is_empty() {
-                return Ok(answers);
-            }
-            answers.extend(self.register_part(part, command, patience).await?);
-            patience = Patience::Endless;
-        }
-    }
-
-    /// What a file of this host runs is not replaced by a document that was sent.
-    async fn register_part(
-        &self,
-        part: Vec<Offer>,
-        command: fn(Vec<Offer>) -> Command,
-        patience: Patience,
-    ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
-        let names: Vec<_> =
-            part.iter().map(|offer| (offer.name.to_string(), self.agents.running_at(offer))).collect();
-        let free = part
-            .into_iter()
-            .zip(&names)
-            .filter(|(_, (_, own))| own.is_none())
-            .map(|(offer, _)| offer)
-            .collect();
-        let Reply::Registered(results) = self.command(command(free), patience).await? else {
-            return Err(view::stopped());
-        };
-        let mut results = results.into_iter();
-        let answer = |(name, own): (String, Option<HostedAgent>)| match own {
-            None => results.next().map(|result| registered(name, result)),
-            Some(own) => {
-                let message =
-                    format!("{}; or register under another name", view::of_file(&name, &own).message);
-                Some(Err(Refusal { name, code: Code::Conflict, message }))
-            }
-        };
-        Ok(names.into_iter().filter_map(answer).collect())
-    }
-
     /// The agents of this host.
     pub fn local_agents(&self) -> &Agents {
         &self.agents
@@ -202,7 +151,7 @@ impl Handle {
             if let Err(Refusal { name, code, message }) = registered(name, result) {
                 let refusal = format!("agent {name} is not registered: {message} ({code})");
                 if !told.contains(&refusal) {
-                    tracing::warn!("{refusal}");
+                    tracing::warn!(event = "agent_refused", "{refusal}");
                 }
                 refusals.insert(refusal);
             }
@@ -218,7 +167,10 @@ impl Handle {
             return Err(view::of_file(&name.to_string(), &own));
         }
         match self.command(Command::Deregister(name), Patience::Client).await? {
-            Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
+            Reply::Deregistered(Ok(registered)) => {
+                tracing::info!(event = "agent_deregistered", agent = %registered.name, "agent deregistered");
+                Ok(view::registered(&registered))
+            }
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
             _ => Err(view::stopped()),
         }
@@ -266,6 +218,7 @@ impl Handle {
             return Err(view::too_many_zones(JOINED_MAX));
         }
         self.change_zone(Command::JoinZone { zone: zone.clone(), role: as_role }).await?;
+        tracing::info!(event = "zone_joined", %zone, role = ?as_role, "zone joined");
         let until_the_end =
             |error| view::zone_unkept(&format!("{zone} is joined until this node ends"), &error);
         joined.join(&zone, as_role).await.map_err(until_the_end)?;
@@ -289,6 +242,7 @@ impl Handle {
         let not_left = |error| view::zone_unkept(&format!("{zone} is not left"), &error);
         joined.leave(&zone).await.map_err(not_left)?;
         self.change_zone(Command::LeaveZone(zone.clone())).await?;
+        tracing::info!(event = "zone_left", %zone, "zone left");
         let note = |_| {
             "the settings name this zone, and the next start joins it again; to stay out of it, take it out of them"
                 .into()
@@ -353,7 +307,11 @@ impl Handle {
         let (local, max_age) = (query.local, query.max_age_ms.map_or(ANSWER_AGE, Duration::from_millis));
         let query =
             Query { text: query.q, zone, zones: Vec::new(), tags: query.tag, capabilities: query.capability };
-        let answer = self.answer(Command::Find(Find { query, limit, after: cursor, local, max_age })).await?;
+        let span = names::find(query.zone.as_ref());
+        let asked = self.answer(Command::Find(Find { query, limit, after: cursor, local, max_age }));
+        let answer = asked.instrument(span.clone()).await;
+        let answer = answer.inspect_err(|error| names::failed(&span, error.code.text()))?;
+        names::found(&span, answer.is_complete(), answer.found.len());
         let (complete, zones) = (answer.is_complete(), view::zones(&answer));
         self.metrics.found(started.elapsed(), complete, zones.iter().map(|zone| zone.status.text()));
         Ok(api::FindAnswer {
@@ -502,6 +460,7 @@ mod tests {
     use super::*;
     use crate::host::{Options, start};
     use crate::net::REQUESTS_MAX;
+    use crate::proto::code::Code;
     use crate::proto::identity::Identity;
 
     async fn lone(folder: &std::path::Path) -> crate::host::Running {

@@ -253,7 +253,10 @@ fn read_rows(folder: &Path) -> Vec<TaskRow> {
         match read_row(&path) {
             Ok(row) => rows.push(row),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "this is no task and is passed over; remove it");
+                let path = path.display();
+                tracing::warn!(
+                    event = "task_unreadable", %path, %error, "this is no task and is passed over; remove it"
+                );
             }
         }
     }

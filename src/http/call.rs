@@ -15,8 +15,10 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, stream};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tracing::Span;
 
 use super::body;
+use super::correlation::trace_parent;
 use super::failure::Failure;
 use super::query::{self, CallQuery};
 use super::routes::{Answer, Api, named};
@@ -26,6 +28,7 @@ use crate::host::{CallOptions, TaskClient, call_batch};
 use crate::proto::call::Report;
 use crate::proto::code::Code;
 use crate::proto::limits::CALL_TIME_MAX;
+use crate::telemetry::context::pass_on;
 
 /// The longest call, and what the node needs besides.
 pub(super) const TIME_MAX: Duration = CALL_TIME_MAX.saturating_add(Duration::from_secs(5));
@@ -101,8 +104,9 @@ fn options(query: CallQuery, headers: &HeaderMap) -> CallOptions {
 pub(super) fn in_course_of(headers: &HeaderMap) -> CallOptions {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let mut options = CallOptions::default();
-    // What is malformed counts as not there, as W3C Trace Context wants.
-    options.context.trace = text("traceparent").and_then(|trace| trace.parse().ok());
+    options.context.trace = trace_parent(headers);
+    // The call may go on in a task of its own.
+    pass_on(&Span::current(), &mut options.context.trace);
     options.within = text(CALL_ID).and_then(|call| call.parse().ok());
     options
 }

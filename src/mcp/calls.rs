@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::Span;
 
 use super::catalog::OwnTool;
 use super::discovery::{bad_input, read, refused};
@@ -24,6 +25,7 @@ use crate::api::{ApiError, BatchCall, CallAnswer, Task, TaskStatus};
 use crate::host::{CallOptions, call_batch};
 use crate::proto::call::{CallContext, CallFailure, Conversation, Progress, Report};
 use crate::sanitize::clean_short;
+use crate::telemetry::context::pass_on;
 
 /// Reports of progress on their way; a reader that is slower loses some.
 const REPORTS_MAX: usize = 16;
@@ -206,6 +208,8 @@ fn options(cx: &RequestContext<RoleServer>) -> CallOptions {
     let text = |name: &str| cx.meta.0.0.get(name).and_then(Value::as_str);
     let mut context = CallContext::default();
     context.trace = text("traceparent").and_then(|trace| trace.parse().ok());
+    // The call may go on in a task of its own.
+    pass_on(&Span::current(), &mut context.trace);
     let within = text(CALL_ID).and_then(|call| call.parse().ok());
     CallOptions { within, context, ..CallOptions::default() }
 }

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conversation::converse;
 use libp2p::Multiaddr;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
+use self::conversation::{converse, is_traced};
 use crate::agents::AgentState;
 use crate::net::addresses::as_contact;
 use crate::net::store::{Recovery, StoreError, StoreIncident};
@@ -29,6 +30,7 @@ use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Node;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::names;
 
 /// Commands whose writes share one sync of the disk.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -259,6 +261,7 @@ impl Driver {
         let now = wall_clock();
         match event {
             NetworkEvent::Connected { peer, outbound, addresses } => {
+                tracing::info!(event = "peer_connected", %peer, outbound, "peer connected");
                 // Kept for the subscriptions that follow: they do not say who dialed.
                 let dialed = if outbound { Dialed::ByUs } else { Dialed::ByThem };
                 self.dialed.insert(peer, dialed);
@@ -267,6 +270,7 @@ impl Driver {
                 self.tell(Event::Connected(peer));
             }
             NetworkEvent::Disconnected { peer } => {
+                tracing::info!(event = "peer_disconnected", %peer, "peer disconnected");
                 self.dialed.remove(&peer);
                 self.node.handle(now, Input::PeerLeft { peer, zone: None });
                 self.tell(Event::Disconnected(peer));
@@ -301,7 +305,7 @@ impl Driver {
             // The node first: what it asks of peers after a suspension waits for no watcher.
             self.node.handle(wall_clock(), Input::Resumed);
         }
-        tracing::warn!(code = %alert.code(), "{alert}");
+        tracing::warn!(event = "network_problem", code = %alert.code(), "{alert}");
         self.tell(Event::Alert(alert));
     }
 
@@ -400,7 +404,7 @@ impl Driver {
                 }
             }
             Output::Penalize { peer, offence } => {
-                tracing::warn!(%peer, reason = offence.text(), "peer broke the protocol");
+                tracing::warn!(event = "peer_offended", %peer, reason = offence.text(), "peer broke the protocol");
                 self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
@@ -415,6 +419,9 @@ impl Driver {
         match event {
             io::Event::AgentChanged { record, via } => {
                 self.metrics.propagated(*via, wall_clock().since(record.stamp.wall));
+                if *via == io::Via::Local {
+                    tracing::info!(event = "agent_registered", agent = %record.name, "agent registered");
+                }
             }
             io::Event::Synced { received, sent, .. } => {
                 let result = if received + sent == 0 { "equal" } else { "repaired" };
@@ -429,7 +436,9 @@ impl Driver {
         let conversation = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
             let counted = (protocol == Protocol::Sync).then(|| self.metrics.clone());
-            tokio::spawn(converse(client, peer, conversation, asked, self.responses.clone(), counted));
+            let span = if is_traced(protocol, conversation) { names::sync(&peer) } else { Span::none() };
+            let conversing = converse(client, peer, conversation, asked, self.responses.clone(), counted);
+            tokio::spawn(conversing.instrument(span));
             Conversation { questions, protocol, began: Instant::now() }
         });
         // The node keeps at most SYNC_WINDOW questions waiting; a conversation that ended tells so by itself.

@@ -86,9 +86,13 @@ impl StoreKeeper {
             return None;
         }
         match &self.condition {
-            StoreCondition::Well => tracing::warn!("the store keeps everything again"),
-            StoreCondition::Short(text) => tracing::warn!("the disk is nearly full: {text}"),
-            StoreCondition::Failed(reason) => tracing::error!("the store takes no writes: {reason}"),
+            StoreCondition::Well => tracing::warn!(event = "store_well", "the store keeps everything again"),
+            StoreCondition::Short(text) => {
+                tracing::warn!(event = "store_short", "the disk is nearly full: {text}")
+            }
+            StoreCondition::Failed(reason) => {
+                tracing::error!(event = "store_failed", "the store takes no writes: {reason}")
+            }
         }
         if self.told == StoreCondition::Well {
             self.retry_at = Instant::now() + self.retry;

@@ -255,7 +255,7 @@ impl Network {
                 self.set_score(&id, score);
             }
             Penalty::Blocked => {
-                tracing::warn!(%peer, ?offence, "peer blocked");
+                tracing::warn!(event = "peer_blocked", %peer, ?offence, "peer blocked");
                 // This closes its connections as well, and refuses new ones in both directions.
                 self.swarm.behaviour_mut().blocked.block_peer(id);
                 self.ready.push_back(NetworkEvent::Alert(NetworkAlert::Blocked { peer }));

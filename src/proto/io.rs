@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde_bytes::ByteBuf;
 
 pub use super::alert::NodeAlert;
+pub use super::arrival::{Taken, Via};
 use super::ask::Contact;
 use super::card::Offer;
 use super::identity::PeerKey;
@@ -356,34 +357,6 @@ pub enum Verdict {
     Reject,
 }
 
-/// By which way a record came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Via {
-    /// Written here.
-    Local,
-    /// From the mesh.
-    Gossip,
-    /// From a conversation with a peer.
-    Sync,
-    /// From the own store.
-    Store,
-}
-
-/// What was made of a record that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Taken {
-    /// It is held now.
-    New,
-    /// A greater record of its key is held.
-    Stale,
-    /// The same was held.
-    Duplicate,
-    /// There is no room for it.
-    NoRoom,
-    /// It may not be taken.
-    Refused,
-}
-
 /// What watchers are told.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -438,39 +411,6 @@ impl Offence {
             Offence::Sync => "bad_sync",
             Offence::Answer => "bad_answer",
             Offence::Greedy => "greedy",
-        }
-    }
-}
-
-impl Taken {
-    /// As metrics name it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Taken::New => "new",
-            Taken::Stale => "stale",
-            Taken::Duplicate => "duplicate",
-            Taken::NoRoom => "no_room",
-            Taken::Refused => "refused",
-        }
-    }
-}
-
-impl Via {
-    /// As metrics name it.
-    pub fn text(self) -> &'static str {
-        match self {
-            Via::Local => "local",
-            Via::Gossip => "gossip",
-            Via::Sync => "sync",
-            Via::Store => "store",
-        }
-    }
-
-    /// Whether another node sent it.
-    pub fn is_foreign(self) -> bool {
-        match self {
-            Via::Gossip | Via::Sync => true,
-            Via::Local | Via::Store => false,
         }
     }
 }

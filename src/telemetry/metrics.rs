@@ -323,7 +323,7 @@ impl CallMetrics {
 
     /// A call that was not begun.
     pub(crate) fn refused(&self, side: Side, failure: &CallFailure) {
-        let labels = [side.label(), ("outcome", text(failure.outcome)), ("code", failure.code.text())];
+        let labels = [side.label(), ("outcome", failure.outcome.text()), ("code", failure.code.text())];
         self.ended.get_or_create(&labels).inc();
     }
 
@@ -350,7 +350,7 @@ impl CallUnderWay<'_> {
                 if failure.code.fault() != Fault::Sender {
                     self.metrics.failed.inc();
                 }
-                self.count(text(failure.outcome), failure.code.text());
+                self.count(failure.outcome.text(), failure.code.text());
             }
         }
     }
@@ -369,7 +369,7 @@ impl CallUnderWay<'_> {
 impl Drop for CallUnderWay<'_> {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.count(text(Outcome::Unknown), Code::Cancelled.text());
+            self.count(Outcome::Unknown.text(), Code::Cancelled.text());
         }
     }
 }
@@ -382,14 +382,6 @@ impl Side {
             Side::Host => "host",
         };
         ("side", text)
-    }
-}
-
-fn text(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::NotStarted => "not_started",
-        Outcome::Unknown => "unknown",
-        Outcome::Done => "done",
     }
 }
 

@@ -14,5 +14,6 @@ mod namespaces;
 mod processes;
 #[cfg(unix)]
 mod signals;
+mod telemetry;
 #[cfg(unix)]
 mod zones;

@@ -113,7 +113,11 @@ impl Server {
             self.union.failed(self.index);
             // Once each time: a server that never comes up would fill the log.
             if restarts.up_since.is_some() || !said_down {
-                tracing::warn!("an MCP server is down: {}", self.secrets.hide_keys(&why));
+                tracing::warn!(
+                    event = "mcp_server_down",
+                    "an MCP server is down: {}",
+                    self.secrets.hide_keys(&why)
+                );
                 said_down = true;
             }
             let pause = restarts.pause();
@@ -172,7 +176,7 @@ impl Server {
             // Callable before it is listed: whoever learns of a tool finds its server there.
             *self.connection() = Some(session.connection.clone());
             self.union.listed(self.index, tools);
-            tracing::info!("an MCP server is up");
+            tracing::info!(event = "mcp_server_up", "an MCP server is up");
             Err(session.watch(|tools| self.union.listed(self.index, tools)).await)
         };
         tokio::select! {

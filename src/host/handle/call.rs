@@ -7,6 +7,7 @@ use futures::FutureExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::Handle;
 use crate::agents::{CallLog, HostedAgent, Invocation};
@@ -24,6 +25,7 @@ use crate::proto::limits::{CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::{AgentName, FullName, ZoneName};
 use crate::proto::query::{self, Found};
 use crate::telemetry::metrics::Side;
+use crate::telemetry::{context, names};
 
 /// How a call is made.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +139,10 @@ impl Handle {
             let refused = CallResult { result: Err(failure), host: None, attempts: 0 };
             return view::call_answer(refused, pending.id, pending.started);
         }
+        let span = names::invoke_elsewhere(&found.record.name, &found.id, pending.id);
+        let context = &mut pending.options.context;
+        context::adopt(&span, context.trace.as_ref());
+        context::pass_on(&span, &mut context.trace);
         let remote = RemoteCall {
             call: pending.id,
             agent: found.id,
@@ -153,9 +159,11 @@ impl Handle {
             kept: pending.is_task.then(|| kept(self, pending.id, None)),
         };
         let name = remote.name.clone();
-        let called = self.calls.call(remote).await;
+        let called = self.calls.call(remote).instrument(span.clone()).await;
         under_way.end(called.result.as_ref().err());
-        log(self.agents.log(), &name, &pending, &called);
+        names::attempted(&span, called.attempts);
+        names::ended(&span, called.result.as_ref().err());
+        span.in_scope(|| log(self.agents.log(), &name, &pending, &called));
         view::call_answer(called, pending.id, pending.started)
     }
 }
@@ -167,12 +175,15 @@ fn log(log: &CallLog, agent: &FullName, pending: &PendingCall, called: &CallResu
     let host = called.host.map(tracing::field::display);
     match &called.result {
         Ok(_) => {
-            tracing::info!(target: "aop::call", %agent, %call, host, took_ms, left_out, "call answered");
+            tracing::info!(
+                target: "aop::call", event = "call_answered", side = "caller", %agent, %call, host, took_ms,
+                left_out, "call answered"
+            );
         }
         Err(failure) => {
             tracing::info!(
-                target: "aop::call", %agent, %call, host, took_ms, left_out, code = %failure.code,
-                "call ended: {}", failure.message
+                target: "aop::call", event = "call_ended", side = "caller", %agent, %call, host, took_ms,
+                left_out, code = %failure.code, outcome = failure.outcome.text(), "call ended: {}", failure.message
             );
         }
     }

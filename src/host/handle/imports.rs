@@ -244,11 +244,12 @@ impl ImportClient {
                 let is_news = state.last.as_ref().and_then(|last| last.error.as_ref()).map(|it| &it.message)
                     != Some(&message);
                 if is_news {
-                    tracing::warn!(url = %import.url, code = %code, "import failed: {message}");
+                    tracing::warn!(event = "import_failed", url = %import.url, code = %code, "import failed: {message}");
                 }
                 run.error = Some(ImportError { code, message });
             } else {
                 tracing::info!(
+                    event = "import_ended",
                     url = %import.url, new = run.new, changed = run.changed, withdrawn = run.withdrawn, "imported"
                 );
             }

@@ -65,7 +65,7 @@ impl QueueClient {
                 (self.agents.queue(name)?, Some(cleared))
             }
         };
-        tracing::info!(agent = %name, %change, cleared, "its queue was changed");
+        tracing::info!(event = "queue_changed", agent = %name, %change, cleared, "its queue was changed");
         Some(view::queue(name, state, cleared))
     }
 

@@ -13,6 +13,7 @@ use crate::proto::time::Timestamp;
 use crate::telemetry::exposition::Readings;
 use crate::telemetry::histogram::{AGENT, Histogram};
 use crate::telemetry::metrics::OTHER;
+use crate::telemetry::otel;
 use crate::telemetry::process::Process;
 
 /// Own agents with series of their own, the first by name; the rest are one more together.
@@ -43,6 +44,9 @@ pub(in crate::host) fn metrics(
         process.tell(&mut readings);
     }
     tell_http(&mut readings, http);
+    if let Some(dropped) = otel::dropped() {
+        readings.counter("aop_spans_dropped", "Spans that no collector got", &[], dropped);
+    }
     tell_problems(&mut readings, snapshot, trends);
     tell_traffic(&mut readings, &snapshot.traffic);
     tell_registry(&mut readings, snapshot);

@@ -263,7 +263,7 @@ pub(in crate::host) fn trend_problem(trend: &Trend, since: Timestamp) -> api::Pr
         Trend::CallsSlow { seconds, usual } => (
             Code::CallsSlow,
             format!(
-                "of the calls of the last quarter of an hour one in twenty took {seconds:.3} s or more, and {usual:.3} s on the last day"
+                "one in twenty calls of the last quarter of an hour took {seconds:.3} s or more, on the last day {usual:.3} s"
             ),
             "look at the agents that are called: `aop queue list` shows which of them are busy",
         ),

@@ -8,14 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::http::request::Parts;
 use futures::FutureExt;
 use rmcp::model::*;
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument, Span};
 
+use crate::http::correlation;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{context, names};
 
 /// Calls at work at once, waiting ones included.
 const CALLS_MAX: usize = 256;
@@ -78,10 +83,51 @@ impl McpLimits {
         cx: RequestContext<RoleServer>,
         work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
     ) -> Result<T, ErrorData> {
-        let began = Instant::now();
-        let done = self.answers.run(cx, work).await;
-        self.metrics.operated(method, error_type(&done), began.elapsed());
+        let (began, spans) = (Instant::now(), Spans::of(&cx, method, None));
+        let done = spans.around(self.answers.run(cx, work)).await;
+        self.end(method, error_type(&done), began, &spans);
         done
+    }
+
+    fn end(&self, method: &'static str, error: &'static str, began: Instant, spans: &Spans) {
+        self.metrics.operated(method, error, began.elapsed());
+        if !error.is_empty() {
+            names::failed(&spans.traced, error);
+        }
+    }
+}
+
+/// The spans of a request of MCP.
+struct Spans {
+    /// Of the HTTP request that it came in.
+    outer: Option<correlation::Spans>,
+    traced: Span,
+}
+
+impl Spans {
+    fn of(cx: &RequestContext<RoleServer>, method: &'static str, tool: Option<&str>) -> Spans {
+        let outer = cx.extensions.get::<Parts>().and_then(|head| head.extensions.get::<correlation::Spans>());
+        let traced = names::mcp(method, tool, &cx.id);
+        let said = cx.meta.0.0.get("traceparent").and_then(Value::as_str).and_then(|it| it.parse().ok());
+        match (&said, outer) {
+            // What the message says of itself is nearer than what it came in.
+            (None, Some(outer)) => context::nest(&traced, &outer.traced),
+            (_, outer) => {
+                context::adopt(&traced, said.as_ref());
+                if let Some(outer) = outer {
+                    context::link(&traced, &outer.traced);
+                }
+            }
+        }
+        Spans { outer: outer.cloned(), traced }
+    }
+
+    async fn around<T>(&self, work: impl Future<Output = T>) -> T {
+        match &self.outer {
+            // The library answers in a task of its own.
+            Some(outer) => outer.log(work.instrument(self.traced.clone())).await,
+            None => Box::pin(work).instrument(self.traced.clone()).await,
+        }
     }
 }
 
@@ -174,13 +220,14 @@ impl<H: ServerHandler> ServerHandler for Limited<H> {
         request: CallToolRequestParams,
         cx: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let began = Instant::now();
-        let done = self.limits.calls.run(cx, |cx| self.inner.call_tool(request, cx)).await;
+        let (began, spans) = (Instant::now(), Spans::of(&cx, "tools/call", Some(&request.name)));
+        let work = self.limits.calls.run(cx, |cx| self.inner.call_tool(request, cx));
+        let done = spans.around(work).await;
         let error = match &done {
             Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => "tool_error",
             done => error_type(done),
         };
-        self.limits.metrics.operated("tools/call", error, began.elapsed());
+        self.limits.end("tools/call", error, began, &spans);
         done
     }
 

@@ -12,6 +12,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Span;
 
 use super::driver::{CallDriver, OutboundTask};
 use super::input::prepare;
@@ -29,6 +30,7 @@ use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::FullName;
 use crate::telemetry::metrics::{Metrics, Side};
+use crate::telemetry::{context, names};
 
 /// Calls agents at their hosts, of which this node may be one. Cheap to clone, usable from any task.
 #[derive(Clone)]
@@ -112,6 +114,8 @@ struct Performance {
     output: Option<Value>,
     /// What is said when the client has its answer.
     last_word: Option<(Writer, CallRequest)>,
+    /// That of the whole call.
+    span: Span,
 }
 
 /// One stream of a call. Of its halves those are here on which nothing is waited for.
@@ -119,6 +123,7 @@ struct Leg {
     reader: Option<Reader>,
     writer: Option<Writer>,
     waiting: BoxFuture<'static, Done>,
+    span: Span,
     _under_way: Option<OpenCall>,
 }
 
@@ -170,7 +175,9 @@ impl CallClient {
             legs: BTreeMap::new(),
             output: None,
             last_word: None,
+            span: Span::current(),
         };
+        names::took_in(&performance.span, performance.input.len());
         let (answer, answered) = oneshot::channel();
         // In a task of its own: a host is told that nobody waits any more when whoever waited is gone.
         tokio::spawn(performance.run(wanted, answer));
@@ -225,17 +232,12 @@ impl Performance {
     /// Starts what the machine wants; the result once the call is over.
     fn perform(&mut self, output: Output) -> Option<CallResult> {
         match output {
-            Output::Open { stream, host } => {
-                // Before the dial: its connection must not be closed as excess while the stream opens.
-                let under_way = self.client.streams.open_calls.open(host);
-                let streams = self.client.streams.clone();
-                let opening = async move {
-                    Done::Opened(streams.open(host).await.map(|opened| Box::new(opened.split())))
-                };
-                self.insert(stream.number, opening.boxed(), Some(under_way));
-            }
-            Output::Offer { stream, offer } => {
+            Output::Open { stream, host } => self.open(stream, host),
+            Output::Offer { stream, mut offer } => {
                 self.client.metrics.calls.offered("made");
+                if let Some(leg) = self.legs.get(&stream.number) {
+                    context::pass_on(&leg.span, &mut offer.context.trace);
+                }
                 self.say(stream, CallRequest::Offer(offer));
             }
             Output::Attach { stream, attach } => self.say(stream, CallRequest::Attach(attach)),
@@ -264,7 +266,7 @@ impl Performance {
                     node.search(host).await;
                     Done::Searched
                 };
-                self.insert(0, search.boxed(), None);
+                self.insert(0, search.boxed(), Span::none(), None);
             }
             Output::LookFor { host, .. } => {
                 let node = self.client.node.clone();
@@ -294,6 +296,7 @@ impl Performance {
 
     fn take(&mut self, stream: OutboundStream, size: usize) {
         self.client.metrics.calls.carried(Side::Caller, self.input.len(), size);
+        names::gave_out(&self.span, size);
         if let Some(leg) = self.legs.get_mut(&stream.number)
             && let Some(reader) = leg.reader.take()
         {
@@ -301,8 +304,24 @@ impl Performance {
         }
     }
 
-    fn insert(&mut self, number: u32, waiting: BoxFuture<'static, Done>, under_way: Option<OpenCall>) {
-        self.legs.insert(number, Leg { reader: None, writer: None, waiting, _under_way: under_way });
+    fn open(&mut self, stream: OutboundStream, host: PeerKey) {
+        // Before the dial: its connection must not be closed as excess while the stream opens.
+        let under_way = self.client.streams.open_calls.open(host);
+        let streams = self.client.streams.clone();
+        let opening =
+            async move { Done::Opened(streams.open(host).await.map(|opened| Box::new(opened.split()))) };
+        let span = names::offer(&self.span, &host, self.call);
+        self.insert(stream.number, opening.boxed(), span, Some(under_way));
+    }
+
+    fn insert(
+        &mut self,
+        number: u32,
+        waiting: BoxFuture<'static, Done>,
+        span: Span,
+        under_way: Option<OpenCall>,
+    ) {
+        self.legs.insert(number, Leg { reader: None, writer: None, waiting, span, _under_way: under_way });
     }
 
     /// Says the first word on a stream, and waits for what the host says.
@@ -368,6 +387,7 @@ impl Performance {
             }
             Done::Opened(Err(why)) => {
                 self.client.metrics.calls.offered("not_opened");
+                names::failed(&leg.span, "not_opened");
                 Input::NotOpened { stream, why }
             }
             Done::Said(reader, writer) => {
@@ -378,7 +398,10 @@ impl Performance {
             Done::Heard(Ok((reader, reply))) => {
                 match &reply {
                     CallReply::Accepted { .. } => self.client.metrics.calls.offered("accepted"),
-                    CallReply::Failed(_) => self.client.metrics.calls.offered("failed"),
+                    CallReply::Failed(failure) => {
+                        self.client.metrics.calls.offered("failed");
+                        names::ended(&leg.span, Some(failure));
+                    }
                     _ => {}
                 }
                 leg.reader = Some(reader);
@@ -386,10 +409,12 @@ impl Performance {
             }
             Done::Taken(Ok(output)) => {
                 self.output = Some(output);
+                names::ended(&leg.span, None);
                 Input::OutputTaken(stream)
             }
             Done::Heard(Err(error)) | Done::Taken(Err(error)) => {
                 self.client.metrics.calls.offered("lost");
+                names::failed(&leg.span, "lost");
                 Input::Lost { stream, loss: loss(error) }
             }
             Done::Searched => {

@@ -12,6 +12,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument, Span};
 
 use super::access::AccessControl;
 use super::driver::CallDriver;
@@ -30,6 +31,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, TASK_TIME_MAX};
 use crate::telemetry::metrics::{Metrics, Side};
+use crate::telemetry::{context, names};
 
 /// How long an offer may take to come after its stream was opened.
 const OFFER_PATIENCE: Duration = Duration::from_secs(5);
@@ -89,6 +91,8 @@ struct Performance<'a> {
     /// Until when the word is waited for that the answer is taken.
     until: Option<Instant>,
     under_way: Option<OpenCall>,
+    /// That of the offer; none where a call is asked for again.
+    span: Span,
 }
 
 impl Host {
@@ -97,6 +101,10 @@ impl Host {
         let (mut reader, writer) = stream.split();
         let frame = read_frame(&mut reader, CALL_FRAME_BYTES_MAX, OFFER_PATIENCE, OFFER_PATIENCE).await?;
         let request = CallRequest::decode(&frame).map_err(|_| FrameError::Malformed)?;
+        let span = match &request {
+            CallRequest::Offer(offer) => span_of(&peer, offer),
+            _ => Span::none(),
+        };
         // Judged before the machine is told: this may wait for the node, and the machine never waits.
         let access = match &request {
             CallRequest::Offer(offer) => Some(self.access.of(peer, offer).await),
@@ -129,6 +137,7 @@ impl Host {
             told: None,
             until: None,
             under_way: None,
+            span,
         };
         self.driver.handle(happened);
         loop {
@@ -149,6 +158,13 @@ impl Host {
             }
         }
     }
+}
+
+/// The work at this offer, as part of what its caller says.
+fn span_of(peer: &PeerKey, offer: &CallOffer) -> Span {
+    let span = names::offered(peer, offer.call);
+    context::adopt(&span, offer.context.trace.as_ref());
+    span
 }
 
 async fn next_report(told: &mut Option<Told>) -> Report {
@@ -211,6 +227,7 @@ impl Performance<'_> {
                 self.place = None;
                 if self.work.is_none() {
                     self.host.metrics.calls.refused(Side::Host, &failure);
+                    names::ended(&self.span, Some(&failure));
                 }
                 self.say(&CallReply::Failed(failure)).await?;
                 if self.work.is_some() {
@@ -257,7 +274,8 @@ impl Performance<'_> {
 
     /// Starts the work, in a task of its own: it may outlast this stream.
     fn begin(&mut self, work: InboundStream, deadline: Instant) {
-        let (Some(place), Some(offer)) = (self.place.take(), self.offer.take()) else { return };
+        let (Some(place), Some(mut offer)) = (self.place.take(), self.offer.take()) else { return };
+        context::pass_on(&self.span, &mut offer.context.trace);
         let (reports, told) = mpsc::channel(REPORTS_MAX);
         let invocation = Invocation {
             input: Value::Null,
@@ -274,21 +292,26 @@ impl Performance<'_> {
         let input = std::mem::take(&mut self.input);
         let received = input.len();
         works.begin(work, told);
-        let task = tokio::spawn(async move {
+        let span = self.span.clone();
+        let working = async move {
             let under_way = metrics.calls.begin(Side::Host);
+            names::took_in(&span, received);
             let ended = AssertUnwindSafe(run(&agents, place, input, invocation)).catch_unwind().await;
             let ended = ended.unwrap_or_else(|_| {
                 Err(CallFailure::new(Code::Internal, Outcome::Unknown, "the agent's runner broke down"))
             });
             under_way.end(ended.as_ref().err());
+            names::ended(&span, ended.as_ref().err());
             let ended = ended.map(|output| {
                 let size = output.len();
+                names::gave_out(&span, size);
                 metrics.calls.carried(Side::Host, received, size);
                 works.end(work, output);
                 size
             });
             driver.handle(Input::WorkEnded { stream: work, ended });
-        });
+        };
+        let task = tokio::spawn(working.instrument(self.span.clone()));
         self.host.works.set_task(work, task.abort_handle());
         self.work = Some(work);
         self.listen();

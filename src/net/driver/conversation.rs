@@ -1,4 +1,4 @@
-//! A conversation that this node leads, as a task of its own beside the driver.
+//! A conversation with a peer, beside the driver: it waits for answers, which the driver never does.
 
 use std::sync::Arc;
 
@@ -8,8 +8,13 @@ use tokio::sync::mpsc;
 
 use crate::net::streams::RequestClient;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::ConversationId;
+use crate::proto::io::{ConversationId, Protocol};
 use crate::telemetry::metrics::Metrics;
+
+/// One comparison in a hundred is part of a trace: they come all the time, and mostly find nothing.
+pub(super) fn is_traced(protocol: Protocol, conversation: ConversationId) -> bool {
+    protocol == Protocol::Sync && conversation.0.is_multiple_of(100)
+}
 
 /// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke. What it
 /// carries is counted if that is asked for.

@@ -133,7 +133,7 @@ impl Network {
             // Two worlds on one machine find each other through
             // old addresses: told, and not held against the peer.
             let (key, speaks) = (peer.key, clean_short(&info.protocol_version, SPEAKS_BYTES_MAX));
-            tracing::info!(peer = %key, speaks, "peer of another network disconnected");
+            tracing::info!(event = "peer_of_other_network", peer = %key, speaks, "peer of another network disconnected");
             peer.is_foreign = true;
             if peer.bootstrap {
                 let news = self.dialer.refused(&id, Trouble::OtherNetwork(speaks), Instant::now());
@@ -176,7 +176,7 @@ impl Network {
         }
         self.remembered.met(id, peer);
         for address in self.dialer.welcomed(&id) {
-            tracing::info!(%address, "bootstrap peer reached");
+            tracing::info!(event = "bootstrap_reached", %address, "bootstrap peer reached");
         }
         // Identify comes again with each connection and each change of addresses; the peer is welcomed once.
         if !std::mem::replace(&mut peer.identified, true) {

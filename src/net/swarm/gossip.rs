@@ -45,7 +45,7 @@ impl Network {
         let scored = gossip.set_topic_params(topic.clone(), topic_score()).map_err(str::to_owned);
         let subscribed = scored.and_then(|()| gossip.subscribe(&topic).map_err(|error| error.to_string()));
         if let Err(error) = subscribed {
-            tracing::error!(%zone, error, "zone not joined");
+            tracing::error!(event = "zone_not_joined", %zone, error, "zone not joined");
         }
         // Peers told their subscriptions when they connected and say nothing anew because of this node.
         let topic = topic.hash();

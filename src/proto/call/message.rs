@@ -144,6 +144,17 @@ pub enum Outcome {
     Done,
 }
 
+impl Outcome {
+    /// As it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Outcome::NotStarted => "not_started",
+            Outcome::Unknown => "unknown",
+            Outcome::Done => "done",
+        }
+    }
+}
+
 /// A call that gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message} ({code})")]
