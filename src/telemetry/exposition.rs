@@ -169,7 +169,9 @@ fn older(text: &str) -> String {
             let told = help.strip_prefix("# HELP ").and_then(|it| it.strip_prefix(name)).unwrap_or_default();
             _ = writeln!(lines, "# HELP {shown}{told}\n# TYPE {shown} {kind}");
         } else if !line.starts_with('#') {
-            lines.push_str(line.split(" # {").next().unwrap_or_default());
+            let line = line.split(" # {").next().unwrap_or_default();
+            // Most gauges are counts, and people and scripts read them as such.
+            lines.push_str(line.strip_suffix(".0").unwrap_or(line));
             lines.push('\n');
         }
     }
@@ -195,10 +197,11 @@ mod tests {
             (readings.write(&metrics, Format::Text), readings.write(&metrics, Format::OpenMetrics));
         let calls = r#"aop_calls_total{side="local",outcome="ok",code=""} 1"#;
         let refused = r#"aop_refused_total{reason="a\"b\n"} 7"#;
-        for told in [calls, refused, "aop_peers 3.0", "# TYPE aop_peers gauge"] {
+        for told in [calls, refused, "aop_peers 3", "# TYPE aop_peers gauge"] {
             assert!(text.contains(told) && open.contains(told), "{told}\n{text}\n{open}");
         }
         assert!(open.ends_with("# EOF\n") && open.contains("# TYPE aop_calls counter"), "{open}");
+        assert!(text.contains("aop_peers 3\n") && open.contains("aop_peers 3.0\n"), "{text}\n{open}");
         assert!(!text.contains("EOF") && text.contains("# TYPE aop_calls_total counter"), "{text}");
         assert!(text.contains("# HELP aop_calls_total Calls"), "{text}");
         // Without the last bucket no percentile can be taken of the others.

@@ -287,7 +287,7 @@ fn metrics_tell_what_the_agents_of_a_node_do_and_name_none_of_them() {
         "aop_agents{state=\"active\"} 1",
         "aop_agents{state=\"error\"} 1",
         "aop_agents_paused 0",
-        "aop_agent_calls{stage=\"queued\"} 0",
+        "aop_agent_calls_in_flight{stage=\"queued\"} 0",
         "aop_agent_runs_total{result=\"completed\"} 1",
         "aop_agent_runs_total{result=\"failed\"} 2",
     ] {
