@@ -106,7 +106,7 @@ async fn zone(node: &Running) -> api::ZoneReport {
 
 async fn mesh_peers(node: &Running) -> usize {
     let health = aop::host::HealthClient::new(node.handle.clone());
-    let none = std::collections::BTreeMap::new();
+    let none = aop::host::HttpReadings::default();
     let metrics = health.metrics(aop::telemetry::exposition::Format::Text, &none).await.expect("metrics");
     let gauge = metrics.lines().find_map(|line| line.strip_prefix("aop_gossip_mesh_peers{zone=\".\"} "));
     gauge.and_then(|number| number.parse().ok()).unwrap_or(0)

@@ -162,7 +162,7 @@ async fn find(handle: &Handle, q: String, max_age_ms: u64) -> (FindAnswer, Durat
 /// Lines of `/metrics` on how often others were asked.
 async fn counted(handle: &Handle) -> String {
     let health = aop::host::HealthClient::new(handle.clone());
-    let none = std::collections::BTreeMap::new();
+    let none = aop::host::HttpReadings::default();
     let metrics = health.metrics(aop::telemetry::exposition::Format::Text, &none).await.expect("metrics");
     let of = |line: &&str| line.starts_with("aop_questions_asked_total{origin=\"client\"}");
     metrics.lines().find(of).unwrap_or_default().to_owned()

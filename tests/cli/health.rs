@@ -149,7 +149,7 @@ fn a_node_that_meets_itself_among_its_bootstrap_peers_says_nothing() {
     command.args(["-c", "exec \"$@\" 2>\"$LOG\"", "sh", env!("CARGO_BIN_EXE_aop")]).env("LOG", &log);
     let node = Node::start_by(command, &dir.path().join("data"), &format!("/ip4/0.0.0.0/tcp/{port}"), &own);
     let metrics = || get(&node.ready.http, "/metrics").1;
-    until("it knows itself", PATIENCE, || metrics().contains("aop_bootstrap_peers{state=\"self\"} 2.0\n"));
+    until("it knows itself", PATIENCE, || metrics().contains("aop_bootstrap_peers{state=\"self\"} 2\n"));
     let told = get(&node.ready.http, "/v1/status").1;
     assert!(!told.contains("bootstrap_unreachable"), "{told}");
     assert!(metrics().contains("aop_dials_total{result=\"self\"} 2\n"), "{}", metrics());

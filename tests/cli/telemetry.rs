@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -26,7 +26,8 @@ type Heard = (String, Vec<u8>);
 fn serve(answer: &'static str) -> (String, Receiver<Heard>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (heard, requests) = channel();
+    // More than a test asks.
+    let (heard, requests) = sync_channel(1_024);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let heard = heard.clone();
@@ -168,8 +169,8 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 fn line(log: &Path, event: &str) -> Value {
     until(&format!("{event} in {}", log.display()), || {
         let text = fs::read_to_string(log).unwrap_or_default();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
-        lines.filter(|line| line["event"] == event).next_back()
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+        lines.rfind(|line| line["event"] == event)
     })
 }
 

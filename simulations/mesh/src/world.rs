@@ -230,7 +230,7 @@ impl<'a> World<'a> {
             let mut lonely = Vec::new();
             for (node, handle) in self.handles() {
                 let health = aop::host::HealthClient::new(handle.clone());
-                let none = std::collections::BTreeMap::new();
+                let none = aop::host::HttpReadings::default();
                 let metrics = health
                     .metrics(aop::telemetry::exposition::Format::Text, &none)
                     .await
