@@ -1,6 +1,6 @@
-//! What a node tells those who operate it: numbers that it counts while it works ([`metrics`]), numbers that are read when
-//! somebody asks ([`exposition`]), how a piece of work went through it
-//! and on to others ([`names`], [`otel`]), and what happened, in the log ([`events`]).
+//! What a node tells those who operate it: numbers that it counts while it works (`metrics`), numbers that are read when
+//! somebody asks (`exposition`), how a piece of work went through it
+//! and on to others (`names`, `otel`), and what happened, in the log (`events`).
 //!
 //! A label's value is one that this program names or that stands in the node's own configuration, never one that a peer
 //! chose: what a peer can make up would be a series each.
