@@ -81,8 +81,8 @@ impl World {
         lie_to(&sites[..2]);
         let (early, late) = sites.split_at_mut(7);
         join_all(early[2..].iter_mut().map(Site::start)).await;
-        // Where a zone and all below it start at once, those below are told nothing for sure for a while.
-        until("acme.org is held", Duration::from_secs(30), async || {
+        // Where a zone and all below it start at once, those below are told nothing for sure for a while: 75 s at most.
+        until("acme.org is held", Duration::from_secs(90), async || {
             let seen = early[1].within("acme.org").await;
             if seen.complete && seen.status("acme.org").is_some() { Ok(()) } else { Err(format!("{seen:?}")) }
         })
