@@ -258,12 +258,13 @@ impl LastMinutes {
     }
 
     fn trends(&self, history: &History, now: Timestamp) -> BTreeMap<(Code, String), Trend> {
-        let (fine, coarse) = (history.read(Step::Fine).values, history.read(Step::Coarse).values);
+        let fine = |name| history.series(Step::Fine, name);
         let mut trends = BTreeMap::new();
-        if let Some(share) = failing(&fine[0], &fine[1]) {
+        if let Some(share) = failing(&fine("calls"), &fine("failed")) {
             trends.insert((Code::CallsFailing, String::new()), Trend::CallsFailing { share });
         }
-        if let Some((seconds, usual)) = slow(&fine[3], &coarse[3]) {
+        if let Some((seconds, usual)) = slow(&fine("call_p95_s"), &history.series(Step::Coarse, "call_p95_s"))
+        {
             trends.insert((Code::CallsSlow, String::new()), Trend::CallsSlow { seconds, usual });
         }
         for (zone, (since, trend)) in &self.stale {
@@ -307,6 +308,7 @@ fn slow(fine: &[Option<f32>], coarse: &[Option<f32>]) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::history::SERIES;
 
     #[test]
     fn calls_fail_when_one_in_twenty_does_for_ten_minutes_and_there_are_enough() {
@@ -317,6 +319,27 @@ mod tests {
         assert_eq!(failing(&all(1.0, 59), &all(1.0, 59)), None, "not yet");
         let healed: Vec<Option<f32>> = [all(1.0, 60), all(0.0, 60)].concat();
         assert_eq!(failing(&all(1.0, 120), &healed), None, "over");
+    }
+
+    #[test]
+    fn calls_that_fail_and_take_long_are_seen_in_the_history() {
+        let mut history = History::default();
+        let number = |name: &str, value: f64, sample: &mut Sample| {
+            sample[SERIES.iter().position(|series| *series == name).unwrap()] = Some(value);
+        };
+        for at in 0..1_000_u64 {
+            let mut sample: Sample = [None; SERIES.len()];
+            number("calls", 1.0, &mut sample);
+            number("failed", if at < 900 { 0.0 } else { 0.5 }, &mut sample);
+            number("call_p95_s", if at < 900 { 0.1 } else { 1.0 }, &mut sample);
+            history.push(Timestamp(1_800_000_000_000 + at * 10_000), sample);
+        }
+        let codes: Vec<Code> = LastMinutes::default()
+            .trends(&history, Timestamp(1_800_010_000_000))
+            .into_keys()
+            .map(|key| key.0)
+            .collect();
+        assert_eq!(codes, [Code::CallsFailing, Code::CallsSlow]);
     }
 
     #[test]

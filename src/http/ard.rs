@@ -249,10 +249,10 @@ impl Search<'_> {
         if !self.filter.is_empty() && !self.filter.reads_data() && !self.filter.matches(&head(agent)) {
             return None;
         }
-        if self.filter.reads_data() && !self.filter.matches(&entry(agent, self.base).whole()) {
+        let mut shown = entry(agent, self.base);
+        if self.filter.reads_data() && !self.filter.matches(&shown.whole()) {
             return None;
         }
-        let mut shown = entry(agent, self.base);
         let share = if self.best > 0.0 { agent.score / self.best } else { 0.0 };
         shown.entry.insert("score".into(), ((100.0 * share).round().clamp(0.0, 100.0) as u8).into());
         shown.entry.insert("source".into(), format!("{}/ard", self.base).into());

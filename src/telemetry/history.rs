@@ -126,10 +126,11 @@ impl<const N: usize> Ring<N> {
     }
 
     fn told(&self) -> Told {
-        let series = |at: usize| {
-            self.samples.iter().map(|sample| Some(sample[at]).filter(|value| value.is_finite())).collect()
-        };
-        Told { step: self.step, end: self.end, values: (0..N).map(series).collect() }
+        Told { step: self.step, end: self.end, values: (0..N).map(|at| self.series(at)).collect() }
+    }
+
+    fn series(&self, at: usize) -> Vec<Option<f32>> {
+        self.samples.iter().map(|sample| Some(sample[at]).filter(|value| value.is_finite())).collect()
     }
 }
 
@@ -177,6 +178,15 @@ impl History {
             Step::Fine => self.fine.told(),
             Step::Coarse => self.coarse.told(),
         }
+    }
+
+    /// One series of the node, oldest first; empty where there is no such.
+    pub(crate) fn series(&self, step: Step, name: &str) -> Vec<Option<f32>> {
+        let ring = match step {
+            Step::Fine => &self.fine,
+            Step::Coarse => &self.coarse,
+        };
+        SERIES.iter().position(|series| *series == name).map(|at| ring.series(at)).unwrap_or_default()
     }
 
     /// An hour of a zone by minutes.
@@ -238,6 +248,8 @@ mod tests {
         let coarse = coarse.values[0].clone();
         assert_eq!(coarse[1].unwrap() - coarse[0].unwrap(), 12.0, "each is the mean of twelve");
         assert_eq!(fine.values[1].last(), Some(&None), "nothing to tell is no zero");
+        assert_eq!(history.series(Step::Fine, "calls"), fine.values[0]);
+        assert_eq!(history.series(Step::Coarse, "none"), []);
     }
 
     #[test]

@@ -45,12 +45,13 @@ type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 impl Shown {
     /// The same as one object.
-    pub(super) fn whole(mut self) -> Entry {
-        if let Some(data) = self.data.take() {
+    pub(super) fn whole(&self) -> Entry {
+        let mut entry = self.entry.clone();
+        if let Some(data) = &self.data {
             // What was read as JSON is JSON.
-            self.entry.insert("data".into(), serde_json::to_value(data).unwrap_or_default());
+            entry.insert("data".into(), serde_json::to_value(data).unwrap_or_default());
         }
-        self.entry
+        entry
     }
 }
 
