@@ -139,7 +139,7 @@ pub(super) enum Command {
     /// Show the tree of zones as the node sees it
     #[command(before_help = "Examples:\n  aop zones\n  aop zones --json")]
     Zones(ClientArgs),
-    /// Join and leave zones; keys of zones
+    /// Join and leave zones; keys and domains of zones
     #[command(
         before_help = "Examples:\n  aop zone join research.acme.org\n  aop zone init acme.org --out acme.key"
     )]
