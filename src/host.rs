@@ -244,6 +244,7 @@ async fn assemble(
     tokio::spawn(problem_log::tell(handle.clone()));
     tokio::spawn(agent_states::tell(handle.clone(), told.clone()));
     tokio::spawn(monitor::keep(handle.clone(), told));
+    tokio::spawn(events::tell_of_calls(handle.clone()));
     Ok(Running { handle, listen, addresses, zones: options.zones, stop, driver, ended: None })
 }
 

@@ -26,6 +26,9 @@ macro_rules! words {
         }
 
         impl $name {
+            /// All of them.
+            pub const ALL: &'static [$name] = &[$name::$first, $($name::$variant,)*];
+
             /// Its text, as JSON has it.
             pub fn text(self) -> &'static str {
                 match self {
@@ -35,6 +38,34 @@ macro_rules! words {
             }
         }
     };
+}
+
+words! {
+    /// Whose part of a call a node has.
+    CallSide {
+        /// A client of this node calls an agent of this host.
+        Local = "local",
+        /// A client of this node calls another host.
+        Caller = "caller",
+        /// Another node calls an agent of this host.
+        Host = "host",
+    }
+}
+
+words! {
+    /// How a call stands: the last three are those of [`Outcome`](super::Outcome).
+    CallState {
+        /// It has not ended.
+        UnderWay = "under_way",
+        /// It was answered.
+        Ok = "ok",
+        /// It failed, and the agent has not seen it.
+        NotStarted = "not_started",
+        /// It failed, and nobody knows what the agent has done.
+        Unknown = "unknown",
+        /// It failed after the agent had done its work.
+        Done = "done",
+    }
 }
 
 words! {

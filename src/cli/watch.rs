@@ -10,7 +10,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output::{Console, clean, print_json_line, shown_name, write};
 use super::process::end_with_signal;
-use crate::api::Event;
+use crate::api::{Event, SeenCall};
 
 /// Longest line read, bytes; events are far shorter.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
@@ -85,7 +85,17 @@ fn row(event: &Event) -> [String; 3] {
         Event::Problem(problem) => {
             ("problem", problem.code.text().into(), format!("{}; {}", problem.message, problem.fix))
         }
+        Event::CallStarted(call) => {
+            ("calls", shown_name(&call.agent).into(), format!("{} {}", call.side, call.call))
+        }
+        Event::CallEnded(call) => ("called", shown_name(&call.agent).into(), ended(call)),
+        Event::CallsUnseen { count } => ("calls", count.to_string(), "more than are told".into()),
         Event::Missed { count } => ("missed", count.to_string(), "this reader was too slow".into()),
     };
     [kind.into(), whom, how]
+}
+
+fn ended(call: &SeenCall) -> String {
+    let code = call.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("{} {}: {}{code} after {:.1} ms", call.side, call.call, call.outcome, call.took_ms)
 }

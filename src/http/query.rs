@@ -5,7 +5,7 @@ use std::time::Duration;
 use form_urlencoded::parse;
 
 use super::failure::Failure;
-use crate::api::{FindQuery, HistoryQuery};
+use crate::api::{CallState, CallsQuery, FindQuery, HistoryQuery};
 use crate::host::TASK_WAIT_MAX;
 use crate::proto::call::Conversation;
 use crate::proto::card::Balance;
@@ -62,6 +62,31 @@ pub(super) fn history(raw: Option<&str>) -> Result<HistoryQuery, Failure> {
         }
     }
     Ok(query)
+}
+
+/// The parameters of `/v1/calls`.
+pub(super) fn calls(raw: Option<&str>) -> Result<CallsQuery, Failure> {
+    let mut query = CallsQuery::default();
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "limit" => query.limit = Some(limit(&value)?),
+            "agent" => query.agent = given(&value),
+            "outcome" => query.outcome = Some(outcome(&value)?),
+            _ => return Err(unknown(&name, &["limit", "agent", "outcome"])),
+        }
+    }
+    Ok(query)
+}
+
+fn outcome(value: &str) -> Result<CallState, Failure> {
+    CallState::ALL.iter().copied().find(|state| state.text() == value).ok_or_else(|| {
+        let states: Vec<_> = CallState::ALL.iter().map(|state| state.text()).collect();
+        Failure::new(
+            Code::BadRequest,
+            format!("no call stands as `{}`", value.escape_debug()),
+            format!("outcome is one of {}", states.join(", ")),
+        )
+    })
 }
 
 /// The parameters of `/v1/agents`.

@@ -183,12 +183,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::proto::call::CallId;
+    use crate::proto::time::Timestamp;
     use crate::telemetry::metrics::Side;
+    use crate::telemetry::recent_calls::CallSubject;
 
     #[test]
     fn both_formats_say_the_same_in_their_own_way() {
         let metrics = Metrics::default();
-        metrics.calls.begin(Side::Local).end(None);
+        let agent = "a@.".parse().unwrap();
+        let subject = CallSubject { call: CallId([1; 16]), agent, peer: None, trace: None };
+        metrics.calls.begin(Side::Local, subject, Timestamp(0)).end(None);
         metrics.answered("GET", Some("/v1/find"), 200, Duration::from_millis(3));
         let mut readings = Readings::default();
         readings.gauge("aop_peers", "Connected peers", &[], 3.0);

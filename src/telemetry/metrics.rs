@@ -17,9 +17,12 @@ use prometheus_client::registry::{Metric, Registry};
 use tokio::time::Instant;
 
 use super::histogram::{CALL, FAST, Histogram, Reading, SPREAD};
+use super::recent_calls::{CallState, CallSubject, RecentCalls};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::{Code, Fault};
+use crate::proto::identity::PeerKey;
 use crate::proto::io::Via;
+use crate::proto::time::Timestamp;
 
 /// Sets of labels of the HTTP server and of the MCP server that are told apart; what comes beyond is one more. A client chooses
 /// among the paths and methods that there are, and could have all of them.
@@ -82,6 +85,7 @@ pub(crate) struct CallMetrics {
     in_flight: Family<Labels<1>, Gauge>,
     bytes: Counters<2>,
     offers: Counters<1>,
+    pub(crate) recent: RecentCalls,
 }
 
 /// Whose part of a call it is.
@@ -100,6 +104,10 @@ pub(crate) struct CallUnderWay<'a> {
     metrics: &'a CallMetrics,
     side: Side,
     began: Instant,
+    /// Among the recent calls.
+    number: u64,
+    peer: Option<PeerKey>,
+    bytes: Option<(usize, usize)>,
     is_ended: bool,
 }
 
@@ -312,27 +320,22 @@ impl CallMetrics {
             in_flight: maker.add("aop_calls_in_flight", "Calls that have not ended", Family::default()),
             bytes: maker.counters("aop_call_bytes", "Bytes of inputs and outputs of calls over the mesh"),
             offers: maker.counters("aop_call_offers", "Offers of calls to hosts, by what came of them"),
+            recent: RecentCalls::default(),
         }
     }
 
-    /// A call begins.
-    pub(crate) fn begin(&self, side: Side) -> CallUnderWay<'_> {
+    /// A call begins, `now` by this node's clock.
+    pub(crate) fn begin(&self, side: Side, subject: CallSubject, now: Timestamp) -> CallUnderWay<'_> {
         self.in_flight.get_or_create(&[side.label()]).inc();
-        CallUnderWay { metrics: self, side, began: Instant::now(), is_ended: false }
+        let began = Instant::now();
+        let number = self.recent.begin(subject, side, now, began);
+        CallUnderWay { metrics: self, side, began, number, peer: None, bytes: None, is_ended: false }
     }
 
     /// A call that was not begun.
     pub(crate) fn refused(&self, side: Side, failure: &CallFailure) {
         let labels = [side.label(), ("outcome", failure.outcome.text()), ("code", failure.code.text())];
         self.ended.get_or_create(&labels).inc();
-    }
-
-    /// An input and an output went over the mesh.
-    pub(crate) fn carried(&self, side: Side, input: usize, output: usize) {
-        let (input_way, output_way) = if side == Side::Host { ("in", "out") } else { ("out", "in") };
-        for (direction, bytes) in [(input_way, input), (output_way, output)] {
-            self.bytes.get_or_create(&[side.label(), ("direction", direction)]).inc_by(bytes as u64);
-        }
     }
 
     /// A host answered an offer, or did not.
@@ -342,21 +345,36 @@ impl CallMetrics {
 }
 
 impl CallUnderWay<'_> {
-    /// It ended: with a failure, or well.
-    pub(crate) fn end(mut self, failure: Option<&CallFailure>) {
-        match failure {
-            None => self.count("ok", ""),
-            Some(failure) => {
-                if failure.code.fault() != Fault::Sender {
-                    self.metrics.failed.inc();
-                }
-                self.count(failure.outcome.text(), failure.code.text());
-            }
+    /// This other node has to do with it.
+    pub(crate) fn with(&mut self, peer: Option<PeerKey>) {
+        self.peer = peer;
+    }
+
+    /// Its input and its output went over the mesh.
+    pub(crate) fn carried(&mut self, input: usize, output: usize) {
+        self.bytes = Some((input, output));
+        let (input_way, output_way) = if self.side == Side::Host { ("in", "out") } else { ("out", "in") };
+        for (direction, bytes) in [(input_way, input), (output_way, output)] {
+            let labels = [self.side.label(), ("direction", direction)];
+            self.metrics.bytes.get_or_create(&labels).inc_by(bytes as u64);
         }
     }
 
-    fn count(&mut self, outcome: &'static str, code: &'static str) {
+    /// It ended: with a failure, or well.
+    pub(crate) fn end(mut self, failure: Option<&CallFailure>) {
+        if failure.is_some_and(|failure| failure.code.fault() != Fault::Sender) {
+            self.metrics.failed.inc();
+        }
+        self.count(CallState::of(failure));
+    }
+
+    fn count(&mut self, state: CallState) {
         self.is_ended = true;
+        self.metrics.recent.end(self.number, self.peer, state, self.bytes);
+        let (outcome, code) = match state {
+            CallState::Failed(outcome, code) => (outcome.text(), code.text()),
+            CallState::UnderWay | CallState::Answered => ("ok", ""),
+        };
         let (side, outcome) = (self.side.label(), ("outcome", outcome));
         self.metrics.in_flight.get_or_create(&[side]).dec();
         self.metrics.ended.get_or_create(&[side, outcome, ("code", code)]).inc();
@@ -369,7 +387,7 @@ impl CallUnderWay<'_> {
 impl Drop for CallUnderWay<'_> {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.count(Outcome::Unknown.text(), Code::Cancelled.text());
+            self.count(CallState::Failed(Outcome::Unknown, Code::Cancelled));
         }
     }
 }

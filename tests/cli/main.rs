@@ -13,6 +13,8 @@ mod metrics;
 mod namespaces;
 mod processes;
 #[cfg(unix)]
+mod seen_calls;
+#[cfg(unix)]
 mod signals;
 mod telemetry;
 #[cfg(unix)]

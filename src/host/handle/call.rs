@@ -15,6 +15,7 @@ use crate::api::{self, ApiError};
 use crate::document::run_config::DEFAULT_LIMITS;
 use crate::host::view;
 use crate::net::calls::{CallResult, Kept, RemoteCall};
+use crate::net::wall_clock;
 use crate::proto::call::{self, CallContext, CallFailure, CallId, Incarnation, Outcome, Repeats, Report};
 use crate::proto::card::{AgentCard, Balance, CallLimits};
 use crate::proto::code::Code;
@@ -25,6 +26,7 @@ use crate::proto::limits::{CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::{AgentName, FullName, ZoneName};
 use crate::proto::query::{self, Found};
 use crate::telemetry::metrics::Side;
+use crate::telemetry::recent_calls::CallSubject;
 use crate::telemetry::{context, names};
 
 /// How a call is made.
@@ -112,7 +114,8 @@ impl Handle {
     }
 
     async fn call_here(&self, name: &FullName, local: &HostedAgent, pending: PendingCall) -> api::CallAnswer {
-        let under_way = self.metrics.calls.begin(Side::Local);
+        let subject = pending.subject(name);
+        let under_way = self.metrics.calls.begin(Side::Local, subject, wall_clock());
         let deadline = pending.deadline(local.offer.card.limits);
         let CallOptions { reports, context, stream, .. } = pending.options;
         let invocation =
@@ -124,7 +127,7 @@ impl Handle {
         under_way.end(result.as_ref().err());
         // The own host is asked once, and needs no offer for it.
         view::call_answer(
-            CallResult { result, host: Some(self.key), attempts: 1 },
+            CallResult { result, host: Some(self.key), attempts: 1, carried: None },
             pending.id,
             pending.started,
         )
@@ -132,17 +135,19 @@ impl Handle {
 
     /// Calls an agent at whichever of its hosts takes the call first.
     async fn call_at_any(&self, found: Found, card: AgentCard, mut pending: PendingCall) -> api::CallAnswer {
-        let under_way = self.metrics.calls.begin(Side::Caller);
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
-        if let Some(failure) = chain_refusal(&pending.options.context, &found.id) {
-            under_way.end(Some(&failure));
-            let refused = CallResult { result: Err(failure), host: None, attempts: 0 };
-            return view::call_answer(refused, pending.id, pending.started);
-        }
+        let refusal = chain_refusal(&pending.options.context, &found.id);
         let span = names::invoke_elsewhere(&found.record.name, &found.id, pending.id);
         let context = &mut pending.options.context;
         context::adopt(&span, context.trace.as_ref());
         context::pass_on(&span, &mut context.trace);
+        let subject = pending.subject(&found.record.name);
+        let mut under_way = self.metrics.calls.begin(Side::Caller, subject, wall_clock());
+        if let Some(failure) = refusal {
+            under_way.end(Some(&failure));
+            names::ended(&span, Some(&failure));
+            return view::call_answer(CallResult::unmade(failure), pending.id, pending.started);
+        }
         let remote = RemoteCall {
             call: pending.id,
             agent: found.id,
@@ -160,6 +165,10 @@ impl Handle {
         };
         let name = remote.name.clone();
         let called = self.calls.call(remote).instrument(span.clone()).await;
+        under_way.with(called.host);
+        if let Some((input, output)) = called.carried {
+            under_way.carried(input, output);
+        }
         under_way.end(called.result.as_ref().err());
         names::attempted(&span, called.attempts);
         names::ended(&span, called.result.as_ref().err());
@@ -228,6 +237,11 @@ impl PendingCall {
     pub(super) fn new(input: Value, options: CallOptions) -> PendingCall {
         let id = CallId(rand::random());
         PendingCall { id, input, started: Instant::now(), options, is_task: false }
+    }
+
+    fn subject(&self, agent: &FullName) -> CallSubject {
+        let trace = self.options.context.trace.clone();
+        CallSubject { call: self.id, agent: agent.clone(), peer: None, trace }
     }
 
     /// The call's deadline; the host bounds the work of one attempt.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Handle, snapshot};
-use crate::api::ApiError;
+use crate::api::{self, ApiError};
 use crate::host::view::{self, Detail, HttpReadings};
 use crate::net::client::{NodeClient, Patience};
 use crate::telemetry::exposition::Format;
@@ -17,6 +17,8 @@ use crate::telemetry::metrics::Metrics;
 const ALONE_AFTER: Duration = Duration::from_secs(5);
 /// How long the driver may take to answer who asks for its health. A burst of work is over before.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Calls in a list without a limit.
+const CALLS_LIMIT: usize = 50;
 
 /// What the driver does, as far as those know who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,17 @@ impl HealthClient {
     pub async fn driver_state(&self) -> DriverState {
         let HealthClient(handle) = self;
         handle.driver.ask(&handle.node, &handle.metrics, PATIENCE).await
+    }
+
+    /// The calls under way and those that ended lately.
+    pub fn calls(&self, query: &api::CallsQuery) -> api::SeenCalls {
+        let calls = self.0.metrics.calls.recent.list().into_iter().map(|call| view::seen_call(&call));
+        let is_wanted = |call: &api::SeenCall| {
+            query.agent.as_ref().is_none_or(|agent| *agent == call.agent)
+                && query.outcome.is_none_or(|outcome| outcome == call.outcome)
+        };
+        let limit = query.limit.unwrap_or(CALLS_LIMIT);
+        api::SeenCalls { calls: calls.filter(is_wanted).take(limit).collect() }
     }
 
     /// Everything that is counted, as text; `http` is what that server counts by itself.

@@ -10,6 +10,8 @@ use crate::proto::call::{CallFailure, CallId, Outcome};
 use crate::proto::card::AgentCard;
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
+use crate::telemetry::metrics::Side;
+use crate::telemetry::recent_calls::{CallEvent, CallState, CallSubject, SeenCall};
 
 /// How a call ended; a host served it unless nothing was started.
 pub(in crate::host) fn call_answer(ended: CallResult, call: CallId, started: Instant) -> api::CallAnswer {
@@ -35,9 +37,47 @@ pub(in crate::host) fn call_answer(ended: CallResult, call: CallId, started: Ins
     }
 }
 
+/// What watchers are told of calls.
+pub(in crate::host) fn call_event(event: CallEvent) -> api::Event {
+    match event {
+        CallEvent::Started(call) => api::Event::CallStarted(seen_call(&call)),
+        CallEvent::Ended(call) => api::Event::CallEnded(seen_call(&call)),
+        CallEvent::Unseen(count) => api::Event::CallsUnseen { count },
+    }
+}
+
+/// A call under way or one that ended.
+pub(in crate::host) fn seen_call(call: &SeenCall) -> api::SeenCall {
+    let (outcome, code) = match call.state {
+        CallState::UnderWay => (api::CallState::UnderWay, None),
+        CallState::Answered => (api::CallState::Ok, None),
+        CallState::Failed(Outcome::NotStarted, code) => (api::CallState::NotStarted, Some(code)),
+        CallState::Failed(Outcome::Unknown, code) => (api::CallState::Unknown, Some(code)),
+        CallState::Failed(Outcome::Done, code) => (api::CallState::Done, Some(code)),
+    };
+    let CallSubject { call: id, agent, peer, trace } = &call.subject;
+    api::SeenCall {
+        call: id.to_string(),
+        agent: agent.to_string(),
+        side: match call.side {
+            Side::Local => api::CallSide::Local,
+            Side::Caller => api::CallSide::Caller,
+            Side::Host => api::CallSide::Host,
+        },
+        peer: peer.map(|peer| peer.to_string()),
+        outcome,
+        code,
+        began_ms: call.began.0,
+        took_ms: ms(call.took),
+        input_bytes: call.bytes.map(|bytes| bytes.0),
+        output_bytes: call.bytes.map(|bytes| bytes.1),
+        trace_id: trace.as_ref().map(|trace| trace.trace_id().to_owned()),
+    }
+}
+
 /// A call that was not made, for this reason.
 pub(in crate::host) fn not_made(failure: CallFailure, call: CallId, started: Instant) -> api::CallAnswer {
-    call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started)
+    call_answer(CallResult::unmade(failure), call, started)
 }
 
 /// A listing: who wants it called goes to its endpoints.

@@ -29,7 +29,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::FullName;
-use crate::telemetry::metrics::{Metrics, Side};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{context, names};
 
 /// Calls agents at their hosts, of which this node may be one. Cheap to clone, usable from any task.
@@ -80,6 +80,15 @@ pub(crate) struct CallResult {
     pub(crate) host: Option<PeerKey>,
     /// How many offers were made.
     pub(crate) attempts: u32,
+    /// Bytes of the input and of the output where both went over the mesh.
+    pub(crate) carried: Option<(usize, usize)>,
+}
+
+impl CallResult {
+    /// No host was reached, or none was asked.
+    pub(crate) fn unmade(failure: CallFailure) -> CallResult {
+        CallResult { result: Err(failure), host: None, attempts: 0, carried: None }
+    }
 }
 
 /// How long the last word of a host that stopped reading may take: it was sent before. And how long the caller's own may.
@@ -112,6 +121,7 @@ struct Performance {
     /// By the numbers of the streams; 0 is a search.
     legs: BTreeMap<u32, Leg>,
     output: Option<Value>,
+    output_size: Option<usize>,
     /// What is said when the client has its answer.
     last_word: Option<(Writer, CallRequest)>,
     /// That of the whole call.
@@ -153,7 +163,7 @@ impl CallClient {
         // Before the machine hears of the call: a misfit takes no place and troubles no host.
         let input = match timeout_at(deadline, prepared).await.unwrap_or_else(|_| late()) {
             Ok(input) => input,
-            Err(failure) => return CallResult { result: Err(failure), host: None, attempts: 0 },
+            Err(failure) => return CallResult::unmade(failure),
         };
         let wanted = Wanted {
             context,
@@ -174,6 +184,7 @@ impl CallClient {
             note_sent: kept.map(|kept| kept.note_sent),
             legs: BTreeMap::new(),
             output: None,
+            output_size: None,
             last_word: None,
             span: Span::current(),
         };
@@ -182,8 +193,7 @@ impl CallClient {
         // In a task of its own: a host is told that nobody waits any more when whoever waited is gone.
         tokio::spawn(performance.run(wanted, answer));
         answered.await.unwrap_or_else(|_| {
-            let failure = CallFailure::new(Code::Internal, Outcome::Unknown, "the call broke down");
-            CallResult { result: Err(failure), host: None, attempts: 0 }
+            CallResult::unmade(CallFailure::new(Code::Internal, Outcome::Unknown, "the call broke down"))
         })
     }
 }
@@ -276,7 +286,8 @@ impl Performance {
                 // The machine heard of the output from here, so it is here; if not, nothing is claimed of it.
                 let lost = || CallFailure::new(Code::Internal, Outcome::Unknown, "the output was lost");
                 let result = end.failure.map_or_else(|| self.output.take().ok_or_else(lost), Err);
-                return Some(CallResult { result, host: end.host, attempts: end.attempts });
+                let carried = self.output_size.map(|size| (self.input.len(), size));
+                return Some(CallResult { result, host: end.host, attempts: end.attempts, carried });
             }
             // What a host does goes to the mailboxes of its streams, never to that of a call.
             Output::WantPlace { .. }
@@ -295,7 +306,7 @@ impl Performance {
     }
 
     fn take(&mut self, stream: OutboundStream, size: usize) {
-        self.client.metrics.calls.carried(Side::Caller, self.input.len(), size);
+        self.output_size = Some(size);
         names::gave_out(&self.span, size);
         if let Some(leg) = self.legs.get_mut(&stream.number)
             && let Some(reader) = leg.reader.take()

@@ -23,6 +23,7 @@ use crate::net::refusals::Refusals;
 use crate::net::streams::calls::{CallStream, OpenCall, OpenCalls};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::net::streams::sources::PeerSources;
+use crate::net::wall_clock;
 use crate::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Report,
     Word,
@@ -31,6 +32,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, TASK_TIME_MAX};
 use crate::telemetry::metrics::{Metrics, Side};
+use crate::telemetry::recent_calls::CallSubject;
 use crate::telemetry::{context, names};
 
 /// How long an offer may take to come after its stream was opened.
@@ -293,19 +295,27 @@ impl Performance<'_> {
         let received = input.len();
         works.begin(work, told);
         let span = self.span.clone();
+        let subject = CallSubject {
+            call: invocation.call,
+            agent: offer.name,
+            peer: Some(self.peer),
+            trace: invocation.context.trace.clone(),
+        };
         let working = async move {
-            let under_way = metrics.calls.begin(Side::Host);
+            let mut under_way = metrics.calls.begin(Side::Host, subject, wall_clock());
             names::took_in(&span, received);
             let ended = AssertUnwindSafe(run(&agents, place, input, invocation)).catch_unwind().await;
             let ended = ended.unwrap_or_else(|_| {
                 Err(CallFailure::new(Code::Internal, Outcome::Unknown, "the agent's runner broke down"))
             });
+            if let Ok(output) = &ended {
+                names::gave_out(&span, output.len());
+                under_way.carried(received, output.len());
+            }
             under_way.end(ended.as_ref().err());
             names::ended(&span, ended.as_ref().err());
             let ended = ended.map(|output| {
                 let size = output.len();
-                names::gave_out(&span, size);
-                metrics.calls.carried(Side::Host, received, size);
                 works.end(work, output);
                 size
             });
