@@ -42,6 +42,8 @@ pub struct FindQuery {
     pub tag: Vec<String>,
     /// All of these capabilities.
     pub capability: Vec<String>,
+    /// What their cards say of where data stays.
+    pub residency: Option<String>,
     /// Most results, 1 … 1000, default 20.
     pub limit: Option<usize>,
     /// Where an earlier answer stopped.
@@ -280,6 +282,9 @@ pub struct CallError {
 pub struct Status {
     /// PeerId of the node.
     pub peer_id: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Version of the program.
     pub version: String,
     /// Seconds since the start.
@@ -354,6 +359,9 @@ pub struct Problem {
 pub struct Peer {
     /// PeerId.
     pub peer: String,
+    /// What it calls itself, which says nothing of whose it is; left out where it was not heard or has no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Its addresses in use.
     pub addresses: Vec<String>,
     /// Whether it is a configured bootstrap peer.

@@ -29,9 +29,11 @@ use self::keys::default_of;
 pub use self::keys::{KEYS, Key, Shape};
 use crate::net::addresses::{check_dialable, named_peer};
 use crate::proto::address_block::TrustedNets;
+use crate::proto::card::Residency;
 use crate::proto::limits::NETWORK_BYTES_MAX;
 use crate::proto::message::Gateway;
 use crate::proto::name::ZoneName;
+use crate::proto::node_name::NodeName;
 
 /// The configuration file of a machine.
 const MACHINE_FILE: &str = "/etc/aop/aop.toml";
@@ -71,7 +73,7 @@ pub struct Settings {
     /// Its key file.
     pub identity: PathBuf,
     /// Name for people.
-    pub name: Option<String>,
+    pub name: Option<NodeName>,
     /// The world.
     pub network: String,
     /// Zones served, home first, never empty.
@@ -102,6 +104,8 @@ pub struct Settings {
     pub is_registry_public: bool,
     /// Address that tells metrics and health to whoever reaches it.
     pub metrics_addr: Option<SocketAddr>,
+    /// Where data stays, by their cards, at the hosts to which inputs may be sent; everywhere if there is none.
+    pub residency: Vec<Residency>,
     /// Files of keys by which signatures of A2A cards are verified.
     pub card_keys: Vec<PathBuf>,
     /// Agent files and folders.
@@ -252,7 +256,7 @@ impl Validator {
         let settings = Settings {
             data_dir: self.required("data_dir").into(),
             identity: self.required("identity").into(),
-            name: self.texts("name").pop(),
+            name: self.parsed("name", "write a name such as `atlas`").pop(),
             network: self.network(),
             follow: self.parsed("follow", "write `research.acme.org`, or `.` for the root"),
             gateway: self.gateway(),
@@ -267,6 +271,7 @@ impl Validator {
             http_names: self.texts("http.names"),
             is_registry_public: self.is_registry_public(),
             metrics_addr: self.socket_addr("metrics.addr", "write `127.0.0.1:7402`"),
+            residency: self.parsed("calls.residency", "write a word such as `eu`"),
             card_keys: self.texts("card_keys").into_iter().map(PathBuf::from).collect(),
             agents: self.texts("agents").into_iter().map(PathBuf::from).collect(),
             log: self.texts("log").pop(),
@@ -442,7 +447,10 @@ mod tests {
         assert_eq!(value(&effective, "network"), (&["e".to_string()][..], "AOP_NETWORK".into()));
         assert_eq!(value(&effective, "log"), (&["f".to_string()][..], format!("{}:3", path.display())));
         assert_eq!(value(&effective, "http.addr"), (&["127.0.0.1:7400".to_string()][..], "default".into()));
-        assert_eq!((settings.name.as_deref(), settings.network.as_str()), (Some("x"), "e"));
+        assert_eq!(
+            (settings.name.as_ref().map(NodeName::as_str), settings.network.as_str()),
+            (Some("x"), "e")
+        );
     }
 
     #[test]
@@ -451,7 +459,7 @@ mod tests {
             gateway = 'no'\nbootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
             agents = ['a', 'b']\ncard_keys = 'c'\nlog = 'info'\nlog_format = 'json'\n\
             [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\nregistry = 'public'\n\
-            [metrics]\naddr = '[::1]:9'\n";
+            [metrics]\naddr = '[::1]:9'\n[calls]\nresidency = ['EU']\n";
         let (folder, path) = write(text);
         let (settings, effective) = load(&Flags::new(), &no_env, Some(&path)).unwrap();
         assert!(effective.iter().all(|effective| effective.origin != Origin::Default), "{effective:?}");
@@ -462,6 +470,7 @@ mod tests {
         );
         assert_eq!(settings.http_token_file, Some(folder.path().join("t")));
         assert_eq!(settings.card_keys, [folder.path().join("c")]);
+        assert_eq!(settings.residency, ["eu".parse().unwrap()]);
         assert_eq!(settings.zones.len(), 2);
         assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());
         assert_eq!(settings.gateway, Gateway::Never);

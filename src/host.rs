@@ -47,12 +47,14 @@ use crate::net::transport::{PeerTransport, transport};
 use crate::net::{EVENTS_MAX, REQUESTS_MAX, calls, read_rows, wall_clock};
 use crate::private_file::FolderError;
 use crate::proto::address_block::TrustedNets;
+use crate::proto::card::Residency;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::Role;
 use crate::proto::message::Gateway;
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
+use crate::proto::node_name::NodeName;
 
 /// The file of a data folder in which peers are remembered.
 const PEERS_FILE: &str = "peers.json";
@@ -65,6 +67,8 @@ pub struct Options {
     pub identity: Identity,
     /// Whether the key was made for this data folder just now. If not, peers may hold what an earlier folder wrote with it.
     pub new_key: bool,
+    /// What people call it.
+    pub name: Option<NodeName>,
     /// The world it belongs to.
     pub network: String,
     /// Zones it serves; the first is its home zone.
@@ -89,6 +93,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The agents of this host; those it offered before and no longer has are withdrawn.
     pub agents: Agents,
+    /// Where data stays, by their cards, at the hosts to which inputs may be sent; everywhere if there is none.
+    pub residency: Vec<Residency>,
     /// Keys by which signatures of A2A cards are verified.
     pub card_keys: CardKeys,
     /// Registries that it imports regularly.
@@ -104,6 +110,7 @@ impl Options {
         Options {
             identity,
             new_key: true,
+            name: None,
             network: network.into(),
             zones: vec![ZoneName::root()],
             follows: Vec::new(),
@@ -116,6 +123,7 @@ impl Options {
             trusted_nets: TrustedNets::default(),
             data_dir: data_dir.into(),
             agents: Agents::new(ZoneName::root()),
+            residency: Vec::new(),
             card_keys: CardKeys::default(),
             imports: Vec::new(),
             timings: Config::default(),
@@ -233,8 +241,19 @@ async fn assemble(
     let client = NodeClient::new(requests);
     let calls = calls::start(key, agents.clone(), client.clone(), streams, inbound_calls, metrics.clone());
     let told = events.clone();
-    let card_keys = options.card_keys;
-    let of = HandleOf { node: client, events, key, expects_peers, agents, calls, joined, card_keys, metrics };
+    let (card_keys, residency) = (options.card_keys, options.residency);
+    let of = HandleOf {
+        node: client,
+        events,
+        key,
+        expects_peers,
+        agents,
+        calls,
+        joined,
+        residency,
+        card_keys,
+        metrics,
+    };
     let handle = Handle::new(of);
     let driver = tokio::spawn(driver.run(stopped));
     // What changes during the first offer counts.
@@ -317,6 +336,7 @@ fn node_config(options: &Options) -> Config {
         zone_keys: options.zone_keys.clone(),
         delegation_grants: options.delegation_grants.clone(),
         gateway: options.gateway,
+        name: options.name.clone(),
         bootstrap_peers,
         expects_peers: !options.bootstrap.is_empty(),
         new_key: options.new_key,

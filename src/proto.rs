@@ -61,6 +61,7 @@ pub mod liveness;
 pub mod message;
 pub mod name;
 pub mod node;
+pub mod node_name;
 mod overlay;
 mod own_records;
 mod owners;

@@ -234,6 +234,10 @@ fn one_own_label(at: u64) -> AgentCard {
     AgentCard { tags: vec![short(at)], ..AgentCard::default() }
 }
 
+fn own_residency(at: u64) -> AgentCard {
+    AgentCard { residency: Some(short(at)), ..AgentCard::default() }
+}
+
 fn labels_of_two(at: u64) -> AgentCard {
     own_labels(at / 2)
 }
@@ -363,6 +367,7 @@ fn fills() -> Vec<Fill> {
         card("cards of everything", everything),
         card("cards of their own labels", own_labels),
         card("cards of one label of their own", one_own_label),
+        card("cards of their own residency", own_residency),
         card("cards of labels of two", labels_of_two),
         card("cards of labels of seventy", labels_of_seventy),
         card("cards of labels of one letter", labels_of_letters),
@@ -408,6 +413,7 @@ fn index_of(first: &[(Arc<Record>, AgentCard)], then: &[(Arc<Record>, AgentCard)
             original_name: card.original_name.as_deref(),
             tags: &card.tags,
             capabilities: &card.capabilities,
+            residency: card.residency.as_deref(),
             description: &card.description,
             skills: card.skills.as_deref(),
         });

@@ -231,6 +231,9 @@ pub(super) struct FindArgs {
     /// Only agents with this capability; repeat for several
     #[arg(long = "capability", value_name = "CAPABILITY")]
     pub(super) capabilities: Vec<String>,
+    /// Only agents whose card says that data stays there
+    #[arg(long, value_name = "RESIDENCY")]
+    pub(super) residency: Option<String>,
     /// Most results, 1 to 1000
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) limit: u16,
@@ -359,6 +362,9 @@ pub(super) struct NodeArgs {
     /// Key file; the default is node.key in the data folder
     #[arg(long, value_name = "FILE")]
     identity: Option<String>,
+    /// Send inputs only to hosts whose cards say that data stays there; repeat for several
+    #[arg(long, value_name = "RESIDENCY")]
+    residency: Vec<String>,
     /// File with the keys (JWKS) of those whose signatures of A2A cards are believed
     #[arg(long, value_name = "FILE")]
     card_keys: Vec<String>,
@@ -398,6 +404,7 @@ impl NodeArgs {
             ("metrics.addr", one(&self.metrics)),
             ("data_dir", one(&self.data_dir)),
             ("identity", one(&self.identity)),
+            ("calls.residency", self.residency.clone()),
             ("card_keys", self.card_keys.clone()),
             ("agents", self.agents.clone()),
             ("name", one(&self.name)),

@@ -48,8 +48,9 @@ fn query(args: &CallArgs) -> Vec<(&'static str, String)> {
     let conversation = args.conversation.clone().map(|id| ("conversation", id));
     let priority = args.priority.map(|priority| ("priority", priority.to_string()));
     let balance = args.balance.map(|balance| ("balance", balance.text().to_owned()));
+    let residency = args.residency.clone().map(|residency| ("residency", residency));
     let is_async = args.is_async.then(|| ("async", "true".to_owned()));
-    [timeout, conversation, priority, balance, is_async].into_iter().flatten().collect()
+    [timeout, conversation, priority, balance, residency, is_async].into_iter().flatten().collect()
 }
 
 fn submit(

@@ -195,6 +195,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     let node = host::start(host::Options {
         identity,
         new_key,
+        name: settings.name.clone(),
         network: settings.network.clone(),
         zones: settings.zones.clone(),
         follows: settings.follow.clone(),
@@ -207,6 +208,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         trusted_nets: settings.trusted_nets.clone(),
         data_dir: settings.data_dir.clone(),
         agents,
+        residency: settings.residency.clone(),
         card_keys,
         imports: settings.imports.iter().map(repeated).collect(),
         timings: Config::default(),

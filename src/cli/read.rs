@@ -5,7 +5,7 @@ mod peers;
 mod way;
 mod zones;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use self::peers::peers;
 use self::way::way;
@@ -15,7 +15,7 @@ use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output::{Console, Rows, print_json, shown_name};
 use super::time::{date, span};
-use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Status, ZoneAnswer, ZoneReport};
+use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Peers, Status, ZoneAnswer, ZoneReport};
 
 /// Agents asked for at once where all are wanted.
 const PAGE_LIMIT: u32 = 1000;
@@ -35,6 +35,7 @@ pub(super) fn find(args: &FindArgs, verbose: u8, console: Console) -> Result<Exi
     query.extend(args.zone.iter().map(|zone| ("zone", zone.clone())));
     query.extend(args.tags.iter().map(|tag| ("tag", tag.clone())));
     query.extend(args.capabilities.iter().map(|capability| ("capability", capability.clone())));
+    query.extend(args.residency.iter().map(|residency| ("residency", residency.clone())));
     query.extend(args.cursor.iter().map(|cursor| ("cursor", cursor.clone())));
     if args.local {
         query.push(("local", "true".into()));
@@ -54,7 +55,7 @@ pub(super) fn find(args: &FindArgs, verbose: u8, console: Console) -> Result<Exi
     print_agents(&answer.results[..near])?;
     console.print(&format!("{near} agents, {:.1} ms", answer.elapsed_ms));
     if verbose > 0 {
-        way(&answer.zones).tell(console);
+        way(&answer.zones, &PeerNames::get(&client)?).tell(console);
     }
     print_missing(&answer.zones, args.zone.as_deref(), &client, console);
     match (answer.results.len() - near, answer.cursor.as_deref()) {
@@ -235,6 +236,9 @@ fn status_rows(status: &Status) -> Rows {
         let what = if problem.degrades { "problem" } else { "notice" };
         put(what, format!("{} ({}); {}", problem.message, problem.code, problem.fix));
     }
+    if let Some(name) = &status.name {
+        put("name", name.clone());
+    }
     put("peer id", status.peer_id.clone());
     put("version", status.version.clone());
     put("network", status.network.clone());
@@ -280,11 +284,23 @@ fn age(ms: Option<u64>) -> String {
     ms.map_or("never".into(), |ms| format!("{} ago", span(ms)))
 }
 
-/// What tells a few PeerIds apart: all begin alike.
-fn shortened(peer: &str) -> String {
-    let letters = peer.chars().count();
-    let end: String = peer.chars().skip(letters.saturating_sub(PEER_LETTERS)).collect();
-    if letters > PEER_LETTERS { format!("…{end}") } else { end }
+/// What connected peers call themselves, by their PeerIds.
+#[derive(Default)]
+struct PeerNames(BTreeMap<String, String>);
+
+impl PeerNames {
+    fn get(client: &Client) -> Result<PeerNames, Failure> {
+        let known: Peers = client.get("/v1/peers", &[])?;
+        Ok(PeerNames(known.peers.into_iter().filter_map(|peer| Some((peer.peer, peer.name?))).collect()))
+    }
+
+    /// What tells a few PeerIds apart, for all begin alike; behind the name, which anybody may take.
+    fn shortened(&self, peer: &str) -> String {
+        let letters = peer.chars().count();
+        let end: String = peer.chars().skip(letters.saturating_sub(PEER_LETTERS)).collect();
+        let id = if letters > PEER_LETTERS { format!("…{end}") } else { end };
+        self.0.get(peer).map(|name| format!("{name} {id}")).unwrap_or(id)
+    }
 }
 
 #[cfg(test)]

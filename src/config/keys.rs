@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 21] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -52,7 +52,7 @@ pub const KEYS: [Key; 20] = [
         flag: "--name",
         env: "AOP_NAME",
         shape: Shape::Text,
-        meaning: "Name of the node for people, in logs and pages; it identifies nothing",
+        meaning: "Name of the node for people: others show it beside its id. Anybody may take any name, so it identifies nothing",
     },
     Key {
         name: "network",
@@ -147,6 +147,14 @@ pub const KEYS: [Key; 20] = [
         meaning: "Address that serves /metrics, /healthz and /readyz without a token, and nothing else. Default: none",
     },
     Key {
+        name: "calls.residency",
+        flag: "--residency",
+        env: "AOP_CALLS_RESIDENCY",
+        shape: Shape::Texts,
+        meaning: "Inputs go only to hosts whose cards say that data stays in one of these; what runs here is left alone. \
+                  Default: to all",
+    },
+    Key {
         name: "card_keys",
         flag: "--card-keys",
         env: "AOP_CARD_KEYS",
@@ -209,6 +217,7 @@ pub(super) fn example_of(name: &str) -> &'static [&'static str] {
         "http.token_file" => &["token"],
         "http.names" => &["aop.example.org"],
         "metrics.addr" => &["127.0.0.1:7402"],
+        "calls.residency" => &["eu"],
         "card_keys" => &["acme.jwks.json"],
         "agents" => &["agents"],
         "log" => &["aop=info"],

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use super::{Handle, view};
 use crate::api;
@@ -45,8 +46,9 @@ impl Events {
 pub(super) async fn tell_of_calls(handle: Handle) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(1)) => handle.metrics.calls.recent.next_second(),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
             () = handle.stopped() => return,
         }
+        handle.metrics.calls.recent.next_second(Instant::now());
     }
 }

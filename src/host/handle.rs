@@ -39,7 +39,7 @@ use crate::document::{CardKeys, Refusal};
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
-use crate::proto::card::Offer;
+use crate::proto::card::{Offer, Residency};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Command, Reply, Role};
 use crate::proto::limits::ANSWER_AGE;
@@ -66,6 +66,7 @@ pub(super) struct HandleOf {
     pub(super) agents: Agents,
     pub(super) calls: CallClient,
     pub(super) joined: JoinedZones,
+    pub(super) residency: Vec<Residency>,
     pub(super) card_keys: CardKeys,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -81,6 +82,8 @@ pub struct Handle {
     calls: CallClient,
     joined: Arc<Mutex<JoinedZones>>,
     tasks: Tasks,
+    /// Where data stays at hosts that inputs may go to, if not everywhere.
+    residency: Arc<[Residency]>,
     card_keys: Arc<CardKeys>,
     imports: Imports,
     pub(super) metrics: Arc<Metrics>,
@@ -99,6 +102,7 @@ impl Handle {
             calls: of.calls,
             joined: Arc::new(Mutex::new(of.joined)),
             tasks: Tasks::default(),
+            residency: of.residency.into(),
             card_keys: Arc::new(of.card_keys),
             imports: Imports::default(),
             metrics: of.metrics,
@@ -305,8 +309,9 @@ impl Handle {
         let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
         let limit = query.limit.unwrap_or(FIND_LIMIT).clamp(1, LIMIT_MAX);
         let (local, max_age) = (query.local, query.max_age_ms.map_or(ANSWER_AGE, Duration::from_millis));
-        let query =
-            Query { text: query.q, zone, zones: Vec::new(), tags: query.tag, capabilities: query.capability };
+        let residency = query.residency.as_deref().map(parse_residency).transpose()?;
+        let api::FindQuery { q: text, tag: tags, capability: capabilities, .. } = query;
+        let query = Query { text, zone, zones: Vec::new(), tags, capabilities, residency };
         let span = names::find(query.zone.as_ref());
         let asked = self.answer(Command::Find(Find { query, limit, after: cursor, local, max_age }));
         let answer = asked.instrument(span.clone()).await;
@@ -448,6 +453,10 @@ fn registered(name: String, result: Result<Registered, WriteError>) -> Result<ap
 
 fn parse_zone(text: &str) -> Result<ZoneName, ApiError> {
     text.parse().map_err(|error| view::bad_request(format!("zone: {error}")))
+}
+
+fn parse_residency(text: &str) -> Result<Residency, ApiError> {
+    text.parse().map_err(|error| view::bad_request(format!("residency: {error}")))
 }
 
 fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {

@@ -96,6 +96,7 @@ fn options(query: CallQuery, headers: &HeaderMap) -> CallOptions {
     let CallQuery { timeout, balance, .. } = query;
     let mut options = CallOptions { timeout, balance, ..in_course_of(headers) };
     options.context.conversation = query.conversation;
+    query.residency.into_iter().for_each(|demanded| options.context.demand(demanded));
     options.context.priority = query.priority;
     options
 }

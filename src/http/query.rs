@@ -8,7 +8,7 @@ use super::failure::Failure;
 use crate::api::{CallState, CallsQuery, FindQuery, HistoryQuery};
 use crate::host::TASK_WAIT_MAX;
 use crate::proto::call::Conversation;
-use crate::proto::card::Balance;
+use crate::proto::card::{Balance, Residency};
 use crate::proto::code::Code;
 
 /// Largest `limit`; more is clamped (the cursor leads on).
@@ -27,8 +27,8 @@ pub(super) struct PageQuery {
     pub(super) cursor: Option<String>,
 }
 
-const FIND_PARAMETERS: [&str; 8] =
-    ["q", "zone", "tag", "capability", "limit", "cursor", "local", "max_age_ms"];
+const FIND_PARAMETERS: [&str; 9] =
+    ["q", "zone", "tag", "capability", "residency", "limit", "cursor", "local", "max_age_ms"];
 
 /// The parameters of `/v1/find`.
 pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
@@ -40,6 +40,8 @@ pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
             "zone" => query.zone = given(&value),
             "tag" => query.tag.push(value.into_owned()),
             "capability" => query.capability.push(value.into_owned()),
+            // Empty is a mistake, and no search of everything.
+            "residency" => query.residency = Some(value.into_owned()),
             "limit" => query.limit = Some(limit(&value)?),
             "cursor" => query.cursor = given(&value),
             "local" => query.local = switch("local", &value)?,
@@ -150,11 +152,13 @@ pub(super) struct CallQuery {
     pub(super) priority: i8,
     /// In which order hosts are asked, if not as the agent says.
     pub(super) balance: Option<Balance>,
+    /// What its hosts must say of where data stays.
+    pub(super) residency: Option<Residency>,
 }
 
 /// Those of a batch hold for each of its calls.
-const EACH_CALL_PARAMETERS: [&str; 4] = ["timeout", "conversation", "priority", "balance"];
-const CALL_PARAMETERS: [&str; 5] = ["timeout", "async", "conversation", "priority", "balance"];
+const EACH_CALL_PARAMETERS: [&str; 5] = ["timeout", "conversation", "priority", "balance", "residency"];
+const CALL_PARAMETERS: [&str; 6] = ["timeout", "async", "conversation", "priority", "balance", "residency"];
 
 /// The parameters of a call.
 pub(super) fn call(raw: Option<&str>) -> Result<CallQuery, Failure> {
@@ -184,6 +188,7 @@ impl CallQuery {
             "conversation" => self.conversation = Some(conversation(value)?),
             "priority" => self.priority = priority(value)?,
             "balance" => self.balance = Some(balance(value)?),
+            "residency" => self.residency = Some(residency(value)?),
             _ => return Err(unknown(name, known)),
         }
         Ok(())
@@ -243,6 +248,16 @@ fn balance(value: &str) -> Result<Balance, Failure> {
             Code::BadRequest,
             format!("`balance={value}` is no order of hosts"),
             format!("one of {known}"),
+        )
+    })
+}
+
+fn residency(value: &str) -> Result<Residency, Failure> {
+    value.parse().map_err(|error| {
+        Failure::new(
+            Code::BadRequest,
+            format!("`residency={}`: {error}", value.escape_debug()),
+            "residency=eu",
         )
     })
 }
@@ -343,11 +358,14 @@ mod tests {
     #[test]
     fn how_a_call_is_made_is_read_and_what_is_out_of_range_is_refused() {
         let query =
-            call(Some("timeout=1.5&async=true&conversation=c-7&priority=-128&balance=latency")).unwrap();
+            call(Some("timeout=1.5&async=true&conversation=c-7&priority=-128&balance=latency&residency=EU"))
+                .unwrap();
         let conversation = Some("c-7".parse().unwrap());
         let timeout = Some(Duration::from_millis(1_500));
         let balance = Some(Balance::Latency);
-        assert_eq!(query, CallQuery { timeout, is_async: true, conversation, priority: -128, balance });
+        let residency = Some("eu".parse().unwrap());
+        let priority = -128;
+        assert_eq!(query, CallQuery { timeout, is_async: true, conversation, priority, balance, residency });
         batch(Some("async=true")).unwrap_err();
         let numbers = ["priority=128", "priority=high", "timeout=x"];
         let texts =

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 pub use self::cover::{Cover, Referral};
+use super::card::Residency;
 use super::codec::{self, Malformed};
 use super::identity::{AgentId, PeerKey};
 use super::limits::{
@@ -83,6 +84,9 @@ pub struct Search {
     /// All of these.
     #[serde(deserialize_with = "codec::at_most::<ASKED_LABELS_MAX, _, _>")]
     pub capabilities: Vec<String>,
+    /// What their cards say of where data stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<Residency>,
     /// Most agents, 1 … [`PAGE_HITS_MAX`].
     pub limit: u16,
     /// Where an earlier page ended, as its text.
@@ -227,6 +231,7 @@ impl Search {
             zone: query.zone.clone().unwrap_or_else(ZoneName::root),
             tags: labels(&query.tags)?,
             capabilities: labels(&query.capabilities)?,
+            residency: query.residency.clone(),
             limit: (*limit).clamp(1, PAGE_HITS_MAX) as u16,
             after: after.as_ref().map(ToString::to_string),
             left_ms: millis(left),
@@ -237,8 +242,8 @@ impl Search {
     /// What is searched for, and behind what; `None` if it makes no sense.
     pub fn query(&self) -> Option<(Query, Option<Cursor>)> {
         let after = self.after.as_ref().map(|text| text.parse()).transpose().ok()?;
-        let Search { text, zone, tags, capabilities, .. } = self.clone();
-        Some((Query { text, zone: Some(zone), zones: Vec::new(), tags, capabilities }, after))
+        let Search { text, zone, tags, capabilities, residency, .. } = self.clone();
+        Some((Query { text, zone: Some(zone), zones: Vec::new(), tags, capabilities, residency }, after))
     }
 }
 

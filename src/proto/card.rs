@@ -3,11 +3,13 @@
 //! JSON parts (schemas, the imported original) travel as JSON text: the protocol carries them and never interprets them.
 
 mod balance;
+mod residency;
 pub mod version;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::balance::{Balance, NotABalance};
+pub use self::residency::{NotAResidency, Residency};
 
 use super::codec;
 use super::limits::{ENDPOINTS_MAX, LABELS_MAX};

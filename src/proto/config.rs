@@ -10,6 +10,7 @@ use super::identity::PeerKey;
 use super::limits::ZONE_WEIGHT_MAX;
 use super::message::Gateway;
 use super::name::{ZoneId, ZoneName};
+use super::node_name::NodeName;
 
 /// Settings of one node: who it is in the world, and its timings.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub struct Config {
     pub mesh_grace: Duration,
     /// Shortest beacon interval.
     pub beacon_interval: Duration,
+    /// What people call this node.
+    pub name: Option<NodeName>,
     /// Beacons a zone may send in a second, all members together, as long as none waits for more than
     /// [`BEACON_INTERVAL_MAX`](super::limits::BEACON_INTERVAL_MAX).
     pub beacons_per_second: f64,
@@ -112,6 +115,7 @@ impl Default for Config {
             beacon_interval: Duration::from_secs(20),
             // For the whole zone: up to 120 members what a member reads of beacons does not grow with the zone.
             beacons_per_second: 2.0,
+            name: None,
             // Half of what a stamp may be ahead: nodes off in opposite directions still agree on writes.
             clock_offset_max: Duration::from_secs(30),
             own_key_interval: Duration::from_secs(600),

@@ -1,10 +1,10 @@
 //! The agents of all zones held here, and the questions that are answered from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::card::{AgentCard, Balance};
+use super::card::{AgentCard, Residency};
 use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
 use super::message::Alive;
@@ -277,21 +277,8 @@ impl Directory {
         let record = hosts.iter().max_by_key(|record| record.order()).copied()?.clone();
         let mut replicas: Vec<Replica> = hosts.iter().map(|host| self.replica(now, zone, host)).collect();
         // Unknown counts as reachable: a host that was never heard may have joined a moment ago.
-        replicas.sort_by_key(|replica| (replica.presence == Presence::Unreachable, replica.peer));
+        replicas.sort_by_key(|replica| (replica.presence == Presence::Unreachable, replica.peer()));
         Some(Found { id: *id, record, score, replicas })
-    }
-
-    /// What the hosts of an agent that is to be called can do beside each other, if that counts.
-    pub(super) fn weigh(&self, now: Timestamp, zones: &Zones, found: &mut Found) {
-        if found.card().limits.is_none_or(|limits| limits.balance != Balance::Weighted) {
-            return;
-        }
-        let records = zones.all().flat_map(|zone| zone.registry().replicas(&found.id, now));
-        let weights: BTreeMap<PeerKey, u32> =
-            records.filter_map(|record| Some((record.host, record.card()?.limits?.weight))).collect();
-        for replica in &mut found.replicas {
-            replica.weight = weights.get(&replica.peer).copied().unwrap_or(replica.weight);
-        }
     }
 
     /// An agent of which others sent these records, and said which hosts are alive.
@@ -306,21 +293,21 @@ impl Directory {
         let replica = |record: &Arc<Record>| {
             let heard = alive.iter().find(|it| it.0 == record.host).map(|it| u64::from(it.1) * 1_000);
             let presence = if heard.is_some() { Presence::Reachable } else { Presence::Unknown };
-            Replica { peer: record.host, presence, seen_ms_ago: heard, weight: 1 }
+            Replica { record: record.clone(), presence, seen_ms_ago: heard }
         };
         let mut replicas: Vec<Replica> = records.iter().map(replica).collect();
-        replicas.sort_by_key(|replica| (replica.presence != Presence::Reachable, replica.peer));
+        replicas.sort_by_key(|replica| (replica.presence != Presence::Reachable, replica.peer()));
         Some(Found { id, record, score, replicas })
     }
 
-    fn replica(&self, now: Timestamp, zone: &Zone, record: &Record) -> Replica {
-        let peer = record.host;
-        if peer == self.key {
-            return Replica { peer, presence: Presence::Reachable, seen_ms_ago: Some(0), weight: 1 };
+    fn replica(&self, now: Timestamp, zone: &Zone, record: &Arc<Record>) -> Replica {
+        let record = record.clone();
+        if record.host == self.key {
+            return Replica { record, presence: Presence::Reachable, seen_ms_ago: Some(0) };
         }
-        let (presence, heard_at) = presence(zone, &peer, now);
+        let (presence, heard_at) = presence(zone, &record.host, now);
         let seen_ms_ago = heard_at.map(|at| now.since(at).as_millis() as u64);
-        Replica { peer, presence, seen_ms_ago, weight: 1 }
+        Replica { record, presence, seen_ms_ago }
     }
 }
 
@@ -338,6 +325,7 @@ fn entry<'a>(id: AgentId, name: &'a FullName, card: &'a AgentCard) -> Entry<'a> 
         original_name: card.original_name.as_deref(),
         tags: &card.tags,
         capabilities: &card.capabilities,
+        residency: card.residency.as_deref().filter(|text| text.parse::<Residency>().is_ok()),
         description: &card.description,
         skills: card.skills.as_deref(),
     }

@@ -124,6 +124,8 @@ pub const STAMP_AHEAD_MAX: Duration = Duration::from_secs(60);
 pub const BATCH_BYTES_MAX: usize = 48 * 1024;
 /// Largest gossip message, bytes: one record of full size, or a batch, and its frame.
 pub const GOSSIP_BYTES_MAX: usize = 56 * 1024;
+/// Longest name of a node for people, bytes.
+pub const NODE_NAME_BYTES_MAX: usize = 63;
 /// Largest beacon, bytes.
 pub const BEACON_BYTES_MAX: usize = 2 * 1024;
 /// Largest frame of a sync stream, bytes.
@@ -181,6 +183,10 @@ pub const CALL_FRAME_BYTES_MAX: usize = 8 * 1024;
 pub const CALL_MESSAGE_BYTES_MAX: usize = 2 * 1024;
 /// Calls that lead to one another, each made by the agent of the one before.
 pub const CALL_CHAIN_MAX: usize = 8;
+/// Longest word for where data stays that can be demanded, bytes.
+pub const RESIDENCY_BYTES_MAX: usize = 64;
+/// Such words that one call demands, with those in whose course it is made. A card says one, so two are met by nobody already.
+pub const RESIDENCIES_MAX: usize = 2;
 /// Longest name of a conversation, bytes.
 pub const CONVERSATION_BYTES_MAX: usize = 64;
 /// Largest piece of output that is told before the work ends, bytes.

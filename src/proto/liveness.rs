@@ -17,6 +17,7 @@ use super::limits::{
     STRANGERS_AT_ONCE, STRANGERS_MAX,
 };
 use super::message::{Gateway, Heartbeat};
+use super::node_name::NodeName;
 use super::record::Author;
 use super::time::Timestamp;
 
@@ -162,6 +163,11 @@ impl Liveness {
     /// When a member was last heard.
     pub fn heard_at(&self, peer: &PeerKey) -> Option<Timestamp> {
         self.get(peer).map(|member| member.heard_at)
+    }
+
+    /// What a member is called by itself.
+    pub fn name_of(&self, peer: &PeerKey) -> Option<&NodeName> {
+        self.get(peer)?.heartbeat.name.as_ref()
     }
 
     /// A member's clock when it was last heard, minus ours, milliseconds, and when that was.
@@ -319,6 +325,7 @@ mod tests {
             interval_ms: INTERVAL.as_millis() as u64,
             seq: 1,
             gateway: Gateway::Auto,
+            name: None,
         }
     }
 
@@ -331,7 +338,7 @@ mod tests {
     fn hear_as(liveness: &mut Liveness, beacon: &Heartbeat, standing: Standing, now: Timestamp) -> Heard {
         let heard = liveness.classify(beacon, standing, now);
         if heard == Heard::Fresh {
-            liveness.hear(&Arc::new(*beacon), standing, now);
+            liveness.hear(&Arc::new(beacon.clone()), standing, now);
         }
         heard
     }

@@ -15,6 +15,7 @@ use super::limits::{
     BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, MESSAGE_RECORDS_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX,
 };
 use super::name::{ZoneId, ZoneName};
+use super::node_name::NodeName;
 use super::record::{Author, KeyHash, RecordHash};
 use super::time::Timestamp;
 
@@ -70,6 +71,14 @@ pub struct Beacon {
     /// Whether it is a gateway of the zone if it comes first.
     #[serde(rename = "g", default, skip_serializing_if = "Gateway::is_usual")]
     pub gateway: Gateway,
+    /// What people call the author.
+    #[serde(
+        rename = "m",
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "NodeName::of_peer"
+    )]
+    pub name: Option<NodeName>,
 }
 
 /// Whether a member may be a gateway of its zone (protocol section 4). On the wire a number.
@@ -286,7 +295,7 @@ impl Envelope {
 }
 
 /// What a beacon says of its author: all that is remembered of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Who speaks.
     pub author: Author,
@@ -300,6 +309,8 @@ pub struct Heartbeat {
     pub seq: u64,
     /// Whether it may be a gateway of the zone.
     pub gateway: Gateway,
+    /// What people call the author.
+    pub name: Option<NodeName>,
 }
 
 /// A beacon that came. Clones share one judgement of its signature, which is made only if it is asked for: a stale beacon
@@ -378,7 +389,7 @@ impl Beacon {
     /// What it says of its author.
     pub fn heartbeat(&self) -> Heartbeat {
         let Beacon { author, counter, clock, interval_ms, seq, gateway, .. } = *self;
-        Heartbeat { author, counter, clock, interval_ms, seq, gateway }
+        Heartbeat { author, counter, clock, interval_ms, seq, gateway, name: self.name.clone() }
     }
 
     /// Signs it.
@@ -453,6 +464,7 @@ mod tests {
             interval_ms: 25_000,
             seq: 20_000,
             gateway: Gateway::Never,
+            name: "atlas".parse().ok(),
         };
         let mut signed = beacon.sign(&identity).into_vec();
         assert!(signed.len() < 220, "{}", signed.len());

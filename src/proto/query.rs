@@ -30,16 +30,21 @@ pub struct Found {
 }
 
 /// One host of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Replica {
-    /// The host.
-    pub peer: PeerKey,
+    /// What it says of the agent.
+    pub record: Arc<Record>,
     /// Whether it answers.
     pub presence: Presence,
     /// Milliseconds since it was last heard; none if never.
     pub seen_ms_ago: Option<u64>,
-    /// What it can do beside others, as it says; looked up only where an agent is to be called whose zone is held, else 1.
-    pub weight: u32,
+}
+
+impl Replica {
+    /// The host.
+    pub fn peer(&self) -> PeerKey {
+        self.record.host
+    }
 }
 
 /// What a search asks.

@@ -35,6 +35,7 @@ pub use self::rank::Statistics;
 use self::rank::{Counts, Field};
 pub(super) use self::token::label;
 use self::vocabulary::Vocabulary;
+use super::card::Residency;
 use super::identity::AgentId;
 use super::limits::LABELS_MAX;
 use super::name::{FullName, ZoneName};
@@ -69,6 +70,8 @@ pub struct Entry<'a> {
     pub tags: &'a [String],
     /// Filters and words; the first 64 count, as in a card.
     pub capabilities: &'a [String],
+    /// A filter: what reads as a [`Residency`].
+    pub residency: Option<&'a str>,
     /// Searched, with the least weight.
     pub description: &'a str,
     /// Searched like the description.
@@ -89,6 +92,8 @@ pub struct Query {
     pub tags: Vec<String>,
     /// All of these, compared like tags.
     pub capabilities: Vec<String>,
+    /// What their cards say of where data stays: that of the greatest record, where hosts differ.
+    pub residency: Option<Residency>,
 }
 
 /// An agent that matches.
@@ -124,6 +129,7 @@ pub struct Index {
     words: Vocabulary,
     tags: Labels,
     capabilities: Labels,
+    residencies: Labels,
 }
 
 /// Where an id is to be taken out when its entry goes. Ids are sorted.
@@ -133,6 +139,8 @@ struct Row {
     words: Box<[u32]>,
     tags: Box<[u32]>,
     capabilities: Box<[u32]>,
+    /// At most one.
+    residency: Box<[u32]>,
 }
 
 /// Which ids a query's filters leave.
@@ -161,6 +169,7 @@ impl Index {
             words: Vocabulary::new(),
             tags: Labels::default(),
             capabilities: Labels::default(),
+            residencies: Labels::default(),
         }
     }
 
@@ -333,6 +342,7 @@ impl Index {
             words: words.into_iter().map(|(word, _)| word).collect(),
             tags: self.tags.enter(entry.tags, entry_id),
             capabilities: self.capabilities.enter(entry.capabilities, entry_id),
+            residency: self.residencies.enter(entry.residency.map(str::to_owned).as_slice(), entry_id),
         }
     }
 
@@ -376,6 +386,8 @@ impl Index {
         self.tags.withdraw(gone(&old.tags, kept.map(|row| &*row.tags)), entry_id);
         let capabilities = gone(&old.capabilities, kept.map(|row| &*row.capabilities));
         self.capabilities.withdraw(capabilities, entry_id);
+        let residency = gone(&old.residency, kept.map(|row| &*row.residency));
+        self.residencies.withdraw(residency, entry_id);
         if let Some(original) = &old.original
             && kept.is_none_or(|row| row.original != old.original)
         {
@@ -394,17 +406,20 @@ impl Index {
         change(self.words.renumber(), |row| &mut row.words);
         change(self.tags.renumber(), |row| &mut row.tags);
         change(self.capabilities.renumber(), |row| &mut row.capabilities);
+        change(self.residencies.renumber(), |row| &mut row.residency);
     }
 
     /// The ids that have all labels of the query and lie in its zone.
     fn allowed(&self, query: &Query) -> Allowed {
         let tags = self.tags.asked(&query.tags);
         let capabilities = self.capabilities.asked(&query.capabilities);
+        let residency = query.residency.clone().map(String::from);
+        let residency = self.residencies.asked(residency.as_slice());
         // One label that nobody has leaves nothing, whatever else was asked.
-        let Some(mut sets) = tags.zip(capabilities).map(|(tags, capabilities)| [tags, capabilities].concat())
-        else {
+        let (Some(tags), Some(capabilities), Some(residency)) = (tags, capabilities, residency) else {
             return Allowed::Only(RoaringBitmap::new());
         };
+        let mut sets = [tags, capabilities, residency].concat();
         let zone = self.within(query.zone.as_ref());
         sets.extend(zone.map(Cow::Owned));
         if !query.zones.is_empty() {
@@ -477,6 +492,7 @@ pub(super) mod tests {
             original_name: None,
             tags: &[],
             capabilities: &[],
+            residency: None,
             description: "",
             skills: None,
         }
@@ -500,6 +516,7 @@ pub(super) mod tests {
         original: Option<String>,
         tags: Vec<String>,
         capabilities: Vec<String>,
+        residency: Option<String>,
         description: String,
         skills: Option<String>,
     }
@@ -507,8 +524,9 @@ pub(super) mod tests {
     impl Agent {
         fn new(id: u8, name: &str) -> Agent {
             let (tags, capabilities) = (Vec::new(), Vec::new());
-            let (name, description) = (name.into(), String::new());
-            Agent { id, name, title: None, original: None, tags, capabilities, description, skills: None }
+            let (name, description, residency) = (name.into(), String::new(), None);
+            let (title, original, skills) = (None, None, None);
+            Agent { id, name, title, original, tags, capabilities, residency, description, skills }
         }
 
         fn id(&self) -> AgentId {
@@ -523,6 +541,7 @@ pub(super) mod tests {
                 original_name: self.original.as_deref(),
                 tags: &self.tags,
                 capabilities: &self.capabilities,
+                residency: self.residency.as_deref(),
                 description: &self.description,
                 skills: self.skills.as_deref(),
             });
@@ -918,12 +937,14 @@ pub(super) mod tests {
             prop::collection::vec(prop::sample::select(vec!["Fox", "fox", "dog jumps", "cat", "ÇAT"]), 0..3);
         let texts = prop::option::of("(fox|dog|the) [ab]");
         let description = "((fox|dogs|jumping|the|cat) ){0,6}";
-        (0..40u8, name, texts.clone(), texts, label.clone(), label, description).prop_map(
-            |(id, (agent, zone), title, original, tags, capabilities, description)| Agent {
+        let residency = prop::option::of(prop::sample::select(vec!["EU", "eu", "us"]));
+        (0..40u8, name, texts.clone(), texts, label.clone(), label, residency, description).prop_map(
+            |(id, (agent, zone), title, original, tags, capabilities, residency, description)| Agent {
                 title,
                 original,
                 tags: strings(&tags),
                 capabilities: strings(&capabilities),
+                residency: residency.map(str::to_owned),
                 description,
                 ..Agent::new(id, &format!("{agent}@{zone}"))
             },
@@ -933,13 +954,15 @@ pub(super) mod tests {
     fn queries() -> impl Strategy<Value = Query> {
         let zone = prop::option::of(prop::sample::select(vec![".", "org", "x.org", "com", "net"]));
         let label = || prop::collection::vec(prop::sample::select(vec!["FOX", "dog jumps", "cat", ""]), 0..2);
-        ("((fox|dogs|the|a|jump|b|owl) ){0,4}", zone, label(), label()).prop_map(
-            |(text, zone, tags, capabilities)| Query {
+        let residency = prop::option::weighted(0.2, prop::sample::select(vec!["eu", "US", "br"]));
+        ("((fox|dogs|the|a|jump|b|owl) ){0,4}", zone, label(), label(), residency).prop_map(
+            |(text, zone, tags, capabilities, residency)| Query {
                 text,
                 zone: zone.map(|zone| zone.parse().unwrap()),
                 zones: Vec::new(),
                 tags: strings(&tags),
                 capabilities: strings(&capabilities),
+                residency: residency.map(|text| text.parse().unwrap()),
             },
         )
     }
@@ -996,6 +1019,9 @@ pub(super) mod tests {
         };
         has(&agent.tags, &query.tags)
             && has(&agent.capabilities, &query.capabilities)
+            && query.residency.as_ref().is_none_or(|asked| {
+                agent.residency.as_ref().is_some_and(|text| text.parse().as_ref() == Ok(asked))
+            })
             && query.zone.as_ref().is_none_or(|zone| name(&agent.name).zone.is_within(zone))
     }
 

@@ -206,7 +206,7 @@ impl CallWorld {
         let mut replicas: Vec<_> = found
             .replicas
             .iter()
-            .map(|it| Replica { host: it.peer, presence: it.presence, weight: 1 })
+            .map(|it| Replica { host: it.peer(), presence: it.presence, weight: 1 })
             .collect();
         // Of the others no more is known than of the first.
         if let Some(first) = replicas.first().copied() {
@@ -434,7 +434,7 @@ impl CallWorld {
 fn access(at: usize, agent: AgentId, fabric: &mut Fabric) -> Access {
     let key = fabric.nodes[at].key;
     let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
-    let is_own = found.is_some_and(|found| found.replicas.iter().any(|replica| replica.peer == key));
+    let is_own = found.is_some_and(|found| found.replicas.iter().any(|replica| replica.peer() == key));
     if is_own { Access::Granted } else { Access::NotFound }
 }
 

@@ -17,7 +17,7 @@ use prometheus_client::registry::{Metric, Registry};
 use tokio::time::Instant;
 
 use super::histogram::{CALL, FAST, Histogram, Reading, SPREAD};
-use super::recent_calls::{CallState, CallSubject, RecentCalls};
+use super::recent_calls::{CallEnd, CallState, CallSubject, RecentCalls};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::{Code, Fault};
 use crate::proto::identity::PeerKey;
@@ -106,8 +106,7 @@ pub(crate) struct CallUnderWay<'a> {
     began: Instant,
     /// Among the recent calls.
     number: u64,
-    peer: Option<PeerKey>,
-    bytes: Option<(usize, usize)>,
+    end: CallEnd,
     is_ended: bool,
 }
 
@@ -329,7 +328,10 @@ impl CallMetrics {
         self.in_flight.get_or_create(&[side.label()]).inc();
         let began = Instant::now();
         let number = self.recent.begin(subject, side, now, began);
-        CallUnderWay { metrics: self, side, began, number, peer: None, bytes: None, is_ended: false }
+        // What is dropped without a word was given up.
+        let state = CallState::Failed(Outcome::Unknown, Code::Cancelled);
+        let end = CallEnd { state, peer: None, bytes: None };
+        CallUnderWay { metrics: self, side, began, number, end, is_ended: false }
     }
 
     /// A call that was not begun.
@@ -347,12 +349,12 @@ impl CallMetrics {
 impl CallUnderWay<'_> {
     /// This other node has to do with it.
     pub(crate) fn with(&mut self, peer: Option<PeerKey>) {
-        self.peer = peer;
+        self.end.peer = peer;
     }
 
     /// Its input and its output went over the mesh.
     pub(crate) fn carried(&mut self, input: usize, output: usize) {
-        self.bytes = Some((input, output));
+        self.end.bytes = Some((input, output));
         let (input_way, output_way) = if self.side == Side::Host { ("in", "out") } else { ("out", "in") };
         for (direction, bytes) in [(input_way, input), (output_way, output)] {
             let labels = [self.side.label(), ("direction", direction)];
@@ -365,20 +367,22 @@ impl CallUnderWay<'_> {
         if failure.is_some_and(|failure| failure.code.fault() != Fault::Sender) {
             self.metrics.failed.inc();
         }
-        self.count(CallState::of(failure));
+        self.end.state = CallState::of(failure);
+        self.count();
     }
 
-    fn count(&mut self, state: CallState) {
+    fn count(&mut self) {
         self.is_ended = true;
-        self.metrics.recent.end(self.number, self.peer, state, self.bytes);
-        let (outcome, code) = match state {
+        let now = Instant::now();
+        self.metrics.recent.end(self.number, self.end, now);
+        let (outcome, code) = match self.end.state {
             CallState::Failed(outcome, code) => (outcome.text(), code.text()),
             CallState::UnderWay | CallState::Answered => ("ok", ""),
         };
         let (side, outcome) = (self.side.label(), ("outcome", outcome));
         self.metrics.in_flight.get_or_create(&[side]).dec();
         self.metrics.ended.get_or_create(&[side, outcome, ("code", code)]).inc();
-        let took = self.began.elapsed();
+        let took = now - self.began;
         self.metrics.took.get_or_create(&[side, outcome]).observe(took);
         self.metrics.all.observe(took);
     }
@@ -387,7 +391,7 @@ impl CallUnderWay<'_> {
 impl Drop for CallUnderWay<'_> {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.count(CallState::Failed(Outcome::Unknown, Code::Cancelled));
+            self.count();
         }
     }
 }

@@ -64,6 +64,16 @@ impl CallState {
     }
 }
 
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallEnd {
+    pub(crate) state: CallState,
+    /// The other node, where that was not known before.
+    pub(crate) peer: Option<PeerKey>,
+    /// See [`SeenCall::bytes`].
+    pub(crate) bytes: Option<(usize, usize)>,
+}
+
 /// What watchers are told of calls.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum CallEvent {
@@ -99,8 +109,8 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn seen(&self) -> SeenCall {
-        SeenCall { took: self.since.elapsed(), ..self.call.clone() }
+    fn seen(&self, now: Instant) -> SeenCall {
+        SeenCall { took: now.saturating_duration_since(self.since), ..self.call.clone() }
     }
 }
 
@@ -128,17 +138,11 @@ impl RecentCalls {
     }
 
     /// It ended.
-    pub(super) fn end(
-        &self,
-        number: u64,
-        peer: Option<PeerKey>,
-        state: CallState,
-        bytes: Option<(usize, usize)>,
-    ) {
+    pub(super) fn end(&self, number: u64, end: CallEnd, now: Instant) {
         let mut kept = self.lock();
         let Some(ended) = kept.under_way.remove(&number) else { return };
-        let mut call = SeenCall { state, bytes, ..ended.seen() };
-        call.subject.peer = peer.or(call.subject.peer);
+        let mut call = SeenCall { state: end.state, bytes: end.bytes, ..ended.seen(now) };
+        call.subject.peer = end.peer.or(call.subject.peer);
         let (lane, call) = (lane(call.side), Arc::new(call));
         let ring = &mut kept.ended[lane];
         if ring.len() == KEPT_MAX {
@@ -149,10 +153,10 @@ impl RecentCalls {
     }
 
     /// Those under way and then those that ended, the latest first.
-    pub(crate) fn list(&self) -> Vec<Arc<SeenCall>> {
+    pub(crate) fn list(&self, now: Instant) -> Vec<Arc<SeenCall>> {
         let kept = self.lock();
         let mut ended: Vec<_> = kept.ended.iter().flatten().cloned().collect();
-        let under_way: Vec<_> = kept.under_way.values().rev().map(|it| Arc::new(it.seen())).collect();
+        let under_way: Vec<_> = kept.under_way.values().rev().map(|it| Arc::new(it.seen(now))).collect();
         drop(kept);
         ended.sort_by_key(|call| std::cmp::Reverse(call.began.0 + call.took.as_millis() as u64));
         under_way.into_iter().chain(ended).collect()
@@ -164,7 +168,7 @@ impl RecentCalls {
     }
 
     /// A second has gone by: what takes long by now is told, and how much was not.
-    pub(crate) fn next_second(&self) {
+    pub(crate) fn next_second(&self, now: Instant) {
         let mut kept = self.lock();
         kept.told = [0; 2];
         let untold = std::mem::take(&mut kept.untold);
@@ -173,9 +177,9 @@ impl RecentCalls {
         }
         let mut long = Vec::new();
         for under_way in kept.under_way.values_mut() {
-            if !under_way.is_told && under_way.since.elapsed() >= LONG {
+            if !under_way.is_told && now.saturating_duration_since(under_way.since) >= LONG {
                 under_way.is_told = true;
-                long.push(Arc::new(under_way.seen()));
+                long.push(Arc::new(under_way.seen(now)));
             }
         }
         for call in long {
@@ -202,30 +206,35 @@ impl RecentCalls {
 mod tests {
     use super::*;
 
-    fn begin(calls: &RecentCalls, number: u8, side: Side) -> u64 {
+    fn begin(calls: &RecentCalls, number: u8, side: Side, now: Instant) -> u64 {
         let agent = format!("a{number}@.").parse().unwrap();
         let subject = CallSubject { call: CallId([number; 16]), agent, peer: None, trace: None };
-        calls.begin(subject, side, Timestamp(u64::from(number)), Instant::now())
+        calls.begin(subject, side, Timestamp(u64::from(number)), now)
+    }
+
+    fn answered(calls: &RecentCalls, number: u64, now: Instant) {
+        calls.end(number, CallEnd { state: CallState::Answered, peer: None, bytes: None }, now);
     }
 
     fn told(watcher: &mut broadcast::Receiver<CallEvent>) -> Vec<CallEvent> {
         std::iter::from_fn(|| watcher.try_recv().ok()).collect()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_call_is_told_when_it_takes_long_and_when_it_ends() {
-        let calls = RecentCalls::default();
+    #[test]
+    fn a_call_is_told_when_it_takes_long_and_when_it_ends() {
+        let (calls, now) = (RecentCalls::default(), Instant::now());
         let mut watcher = calls.watch();
-        let (short, long) = (begin(&calls, 1, Side::Local), begin(&calls, 2, Side::Caller));
-        calls.end(short, None, CallState::Answered, None);
-        tokio::time::advance(LONG).await;
-        calls.next_second();
-        calls.next_second();
-        let listed: Vec<_> = calls.list().iter().map(|call| (call.subject.call.0[0], call.state)).collect();
+        let (short, long) = (begin(&calls, 1, Side::Local, now), begin(&calls, 2, Side::Caller, now));
+        answered(&calls, short, now);
+        let later = now + LONG;
+        calls.next_second(later);
+        calls.next_second(later);
+        let listed = calls.list(later);
+        let listed: Vec<_> = listed.iter().map(|call| (call.subject.call.0[0], call.state)).collect();
         assert_eq!(listed, [(2, CallState::UnderWay), (1, CallState::Answered)]);
         let peer = PeerKey([7; 32]);
         let failed = CallState::Failed(Outcome::Unknown, Code::Deadline);
-        calls.end(long, Some(peer), failed, Some((3, 4)));
+        calls.end(long, CallEnd { state: failed, peer: Some(peer), bytes: Some((3, 4)) }, later);
         let told = told(&mut watcher);
         let [CallEvent::Ended(first), CallEvent::Started(second), CallEvent::Ended(third)] = &told[..] else {
             panic!("{told:?}")
@@ -234,27 +243,27 @@ mod tests {
         assert_eq!((second.subject.call.0[0], second.took, second.state), (2, LONG, CallState::UnderWay));
         let end = (third.subject.peer, third.state, third.bytes, third.took);
         assert_eq!(end, (Some(peer), failed, Some((3, 4)), LONG));
-        assert_eq!(calls.list().len(), 2);
+        assert_eq!(calls.list(later).len(), 2);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn calls_of_others_neither_push_out_own_ones_nor_silence_them() {
-        let calls = RecentCalls::default();
+    #[test]
+    fn calls_of_others_neither_push_out_own_ones_nor_silence_them() {
+        let (calls, now) = (RecentCalls::default(), Instant::now());
         let mut watcher = calls.watch();
-        let own = begin(&calls, 1, Side::Local);
-        calls.end(own, None, CallState::Answered, None);
+        let own = begin(&calls, 1, Side::Local, now);
+        answered(&calls, own, now);
         for _ in 0..1_000 {
-            let other = begin(&calls, 2, Side::Host);
-            calls.end(other, None, CallState::Answered, None);
+            let other = begin(&calls, 2, Side::Host, now);
+            answered(&calls, other, now);
         }
-        let last = begin(&calls, 3, Side::Caller);
-        calls.end(last, None, CallState::Answered, None);
-        let of = |number: u8| calls.list().iter().filter(|call| call.subject.call.0[0] == number).count();
+        let last = begin(&calls, 3, Side::Caller, now);
+        answered(&calls, last, now);
+        let of = |number| calls.list(now).iter().filter(|call| call.subject.call.0[0] == number).count();
         assert_eq!((of(1), of(2), of(3)), (1, KEPT_MAX, 1));
         assert_eq!(told(&mut watcher).len(), 2 + EVENTS_MAX as usize);
-        calls.next_second();
+        calls.next_second(now);
         assert_eq!(told(&mut watcher), [CallEvent::Unseen(1_000 - u64::from(EVENTS_MAX))]);
-        calls.next_second();
+        calls.next_second(now);
         assert_eq!(told(&mut watcher), []);
     }
 }

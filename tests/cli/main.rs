@@ -11,7 +11,11 @@ mod health;
 #[cfg(target_os = "linux")]
 mod metrics;
 mod namespaces;
+#[cfg(unix)]
+mod node_names;
 mod processes;
+#[cfg(unix)]
+mod residency;
 #[cfg(unix)]
 mod seen_calls;
 #[cfg(unix)]

@@ -204,6 +204,7 @@ pub(crate) fn beacon(of: &Identity, interval: Duration) -> Vec<u8> {
         interval_ms: interval.as_millis() as u64,
         seq: 0,
         gateway: Gateway::Auto,
+        name: None,
     };
     Envelope::Beacon(beacon.sign(of)).encode()
 }

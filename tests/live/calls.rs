@@ -4,6 +4,7 @@ mod processes;
 mod queues;
 mod raw_peer;
 mod replicas;
+mod residency;
 mod surfaces;
 mod tasks;
 
@@ -44,15 +45,16 @@ impl Node {
     }
 
     async fn start_at(seed: u8, bootstrap: Vec<Multiaddr>, locals: Vec<HostedAgent>) -> Node {
+        Node::start_with(seed, locals, |options| Options { bootstrap, ..options }).await
+    }
+
+    async fn start_with(seed: u8, locals: Vec<HostedAgent>, with: impl FnOnce(Options) -> Options) -> Node {
         let folder = TempDir::new().unwrap();
         let agents = Agents::new(ZoneName::root());
         agents.replace(locals);
-        let options = Options {
-            bootstrap,
-            agents,
-            ..Options::new(Identity::from_seed([seed; 32]), "test", folder.path())
-        };
-        Node { running: host::start(options).await.unwrap(), _folder: folder }
+        let options =
+            Options { agents, ..Options::new(Identity::from_seed([seed; 32]), "test", folder.path()) };
+        Node { running: host::start(with(options)).await.unwrap(), _folder: folder }
     }
 
     fn handle(&self) -> &Handle {
@@ -104,6 +106,25 @@ fn agent(name: &str, builtin: Builtin) -> HostedAgent {
 
 fn offer(name: &str, card: AgentCard) -> Offer {
     Offer { name: name.parse().unwrap(), zone: None, scope: Scope::Public, card, grants: Vec::new() }
+}
+
+/// By which the node of this seed offers agents on behalf of `owner`.
+fn grant(owner: &Identity, host: u8) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let grant = Grant {
+        network: "test".into(),
+        issuer: owner.key(),
+        subject: Identity::from_seed([host; 32]).key(),
+        zone: ZoneName::root(),
+        reach: Reach::Zone,
+        kinds: vec![RecordKind::Agent],
+        may_delegate: false,
+        issued_at: Timestamp(now),
+        expires_at: Timestamp(now + 86_400_000),
+        generation: 0,
+        slots: None,
+    };
+    grant.sign(owner)
 }
 
 fn builtins() -> Vec<HostedAgent> {
@@ -227,21 +248,7 @@ async fn only_named_callers_are_let_in() {
 async fn an_owner_among_the_callers_means_its_hosts() {
     let owner = Identity::from_seed([7; 32]);
     let mut owned = agent("owned", Builtin::Echo);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-    let grant = Grant {
-        network: "test".into(),
-        issuer: owner.key(),
-        subject: Identity::from_seed([2; 32]).key(),
-        zone: ZoneName::root(),
-        reach: Reach::Zone,
-        kinds: vec![RecordKind::Agent],
-        may_delegate: false,
-        issued_at: Timestamp(now),
-        expires_at: Timestamp(now + 86_400_000),
-        generation: 0,
-        slots: None,
-    };
-    owned.offer.grants = vec![grant.sign(&owner)];
+    owned.offer.grants = vec![grant(&owner, 2)];
     let mut closed = agent("closed", Builtin::Echo);
     closed.run_config.as_mut().unwrap().callers = vec![owner.key().to_string()];
     let host = Node::start(1, &[], vec![closed]).await;

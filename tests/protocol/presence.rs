@@ -27,6 +27,7 @@ fn of_crowd(cluster: &Cluster, number: u32, interval_ms: u64) -> Vec<u8> {
         interval_ms,
         seq: 1,
         gateway: Gateway::Auto,
+        name: None,
     };
     Envelope::Beacon(beacon.sign(&stranger)).encode()
 }

@@ -72,6 +72,7 @@ pub(crate) fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, 
         interval_ms: 20_000,
         seq,
         gateway: Gateway::Auto,
+        name: None,
     };
     Envelope::Beacon(beacon.sign(&identity(author))).encode()
 }

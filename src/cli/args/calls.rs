@@ -36,6 +36,9 @@ pub(in crate::cli) struct CallArgs {
     /// In which order hosts are asked: load, round_robin, least_connections, weighted or latency; the default is the agent's
     #[arg(long, value_name = "ORDER")]
     pub(in crate::cli) balance: Option<Balance>,
+    /// Send the input only to hosts whose cards say that data stays there, and let the agent's own calls go no further
+    #[arg(long, value_name = "RESIDENCY")]
+    pub(in crate::cli) residency: Option<String>,
     /// Make many calls: a file of lines of JSON {"agent", "input"}; - is stdin; answers come one a line, in order
     #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "input", "task"])]
     pub(in crate::cli) batch: Option<String>,

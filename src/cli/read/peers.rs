@@ -14,11 +14,12 @@ pub(in crate::cli) fn peers(args: &ClientArgs) -> Result<Exit, Failure> {
         print_json(&peers)?;
         return Ok(Exit::Done);
     }
-    let mut rows = Rows::new(&["PEER", "STATE", "RTT", "CLOCK", "SEEN", "ROLES", "ADDRESSES"]);
+    let mut rows = Rows::new(&["NAME", "PEER", "STATE", "RTT", "CLOCK", "SEEN", "ROLES", "ADDRESSES"]);
     for peer in peers.peers {
         let state = if peer.connected { "connected" } else { "away" };
         let roles = roles(&peer).join(", ");
         rows.push([
+            peer.name.unwrap_or("-".into()),
             peer.peer,
             if peer.bootstrap { format!("{state}, bootstrap") } else { state.into() },
             peer.rtt_ms.map_or("-".into(), |rtt| format!("{rtt:.1} ms")),

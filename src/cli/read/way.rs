@@ -1,19 +1,19 @@
 //! `aop find -v`: the way of an answer, zone by zone.
 
-use super::{age, shortened};
+use super::{PeerNames, age};
 use crate::api::ZoneAnswer;
 use crate::cli::output::Rows;
 
 /// Who answered for each zone, how, and as of when.
-pub(super) fn way(zones: &[ZoneAnswer]) -> Rows {
+pub(super) fn way(zones: &[ZoneAnswer], names: &PeerNames) -> Rows {
     let mut rows = Rows::new(&["ZONE", "ANSWER", "AS OF", "BY", "STANDS FOR"]);
-    zones.iter().for_each(|zone| rows.push(row(zone)));
+    zones.iter().for_each(|zone| rows.push(row(zone, names)));
     rows
 }
 
-fn row(zone: &ZoneAnswer) -> [String; 5] {
+fn row(zone: &ZoneAnswer, names: &PeerNames) -> [String; 5] {
     let by = match &zone.by {
-        Some(peer) => shortened(peer),
+        Some(peer) => names.shortened(peer),
         None if zone.age_ms.is_some() => "this node".into(),
         None => "nobody".into(),
     };
@@ -42,7 +42,7 @@ mod tests {
         let by = Some("12D3KooWabcdefgh".into());
         let fine = ZoneAnswer { by, count: Some(7), ..zone("org", ZoneStatus::Answered, Some(18_000)) };
         let beyond = ZoneAnswer { count: Some(2), ..zone("net", ZoneStatus::Unreachable, None) };
-        let rows = [held, fine, beyond].map(|zone| row(&zone).join("|"));
+        let rows = [held, fine, beyond].map(|zone| row(&zone, &PeerNames::default()).join("|"));
         assert_eq!(
             rows,
             [

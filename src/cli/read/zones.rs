@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{age, shortened};
+use super::{PeerNames, age};
 use crate::api::{Zone, Zones};
 use crate::cli::args::ClientArgs;
 use crate::cli::client::Client;
@@ -12,22 +12,24 @@ use crate::proto::name::ZoneName;
 
 /// `aop zones`.
 pub(in crate::cli) fn zones(args: &ClientArgs) -> Result<Exit, Failure> {
-    let tree: Zones = Client::new(args)?.get("/v1/zones", &[])?;
+    let client = Client::new(args)?;
+    let tree: Zones = client.get("/v1/zones", &[])?;
     if args.json {
         print_json(&tree)?;
         return Ok(Exit::Done);
     }
     let mut rows =
         Rows::new(&["ZONE", "ROLE", "STATE", "AGE", "AGENTS", "MEMBERS", "GATEWAYS", "KEY", "ABOVE"]);
+    let names = PeerNames::get(&client)?;
     for zone in &tree.zones {
-        rows.push(row(zone, &tree.zones));
+        rows.push(row(zone, &tree.zones, &names));
     }
     rows.print()?;
     Ok(Exit::Done)
 }
 
-fn row(zone: &Zone, tree: &[Zone]) -> [String; 9] {
-    let gateways: Vec<String> = zone.gateways.iter().map(|peer| shortened(peer)).collect();
+fn row(zone: &Zone, tree: &[Zone], names: &PeerNames) -> [String; 9] {
+    let gateways: Vec<String> = zone.gateways.iter().map(|peer| names.shortened(peer)).collect();
     [
         format!("{}{}", "  ".repeat(depth(zone, tree)), zone.zone),
         if zone.gateway { format!("{}, gateway", zone.role) } else { zone.role.to_string() },
@@ -35,7 +37,7 @@ fn row(zone: &Zone, tree: &[Zone]) -> [String; 9] {
         age(zone.age_ms),
         zone.agents.to_string(),
         zone.members.map_or("-".into(), |members| members.to_string()),
-        if gateways.is_empty() { "-".into() } else { gateways.join(" ") },
+        if gateways.is_empty() { "-".into() } else { gateways.join(", ") },
         // Whole: of two registries of one name it says which is meant, and is what an anchor takes.
         zone.key.clone().unwrap_or("-".into()),
         // The next zone on the way up from here, where this node speaks for the zone.
@@ -67,11 +69,12 @@ mod tests {
         let deep = Zone { age_ms: Some(1_000), ..zone("a.b.x.acme.org", ZoneRole::Below) };
         let first = Zone { parent: Some(".".into()), ..of("12D3KooWfirst") };
         let tree = [held, zone("acme.org", ZoneRole::Follower), first, stale, deep];
-        let rows: Vec<String> = tree.iter().map(|zone| row(zone, &tree).join("|")).collect();
+        let names = PeerNames([("12D3KooWijklmnop".into(), "atlas".into())].into());
+        let rows: Vec<String> = tree.iter().map(|zone| row(zone, &tree, &names).join("|")).collect();
         assert_eq!(
             rows,
             [
-                ".|member, gateway|held|never|0|3|…cdefgh …klmnop|-|-",
+                ".|member, gateway|held|never|0|3|…cdefgh, atlas …klmnop|-|-",
                 "  acme.org|follower|held|never|0|-|-|-|-",
                 "    x.acme.org|below|held|never|0|-|-|12D3KooWfirst|.",
                 "    x.acme.org|below|stale|2 min 10 s ago|0|-|-|12D3KooWsecond|-",

@@ -17,7 +17,7 @@ use crate::host::view;
 use crate::net::calls::{CallResult, Kept, RemoteCall};
 use crate::net::wall_clock;
 use crate::proto::call::{self, CallContext, CallFailure, CallId, Incarnation, Outcome, Repeats, Report};
-use crate::proto::card::{AgentCard, Balance, CallLimits};
+use crate::proto::card::{AgentCard, Balance, CallLimits, Residency};
 use crate::proto::code::Code;
 use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
@@ -84,17 +84,21 @@ impl Handle {
         if let Ok(name) = agent.parse::<FullName>()
             && let Some(local) = self.agents.list().get(&name).filter(|local| local.run_config.is_some())
             && self.is_for_here(&name, local, &pending.options)
+            && meets(&local.offer.card, pending.options.context.residency())
         {
             pending.judge(local.offer.card.limits)?;
             return Ok(self.call_here(&name, local, pending).await);
         }
-        let found = self.resolved(agent, Command::ResolveForCall(agent.to_owned())).await?;
+        let mut found = self.resolved(agent, Command::ResolveForCall(agent.to_owned())).await?;
         let card = found.card();
         if !card.callable {
             return Ok(view::not_callable(&found.record.name, &card, pending.id, pending.started));
         }
         pending.judge(card.limits)?;
-        let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
+        if let Err(failure) = self.keep_within(pending.options.context.residency(), &mut found) {
+            return Ok(view::not_made(failure, pending.id, pending.started));
+        }
+        let is_here = found.replicas.iter().any(|replica| replica.peer() == self.key);
         let list = self.agents.list();
         let local = list.get(&found.record.name).filter(|local| is_here && local.run_config.is_some());
         let is_for_here = |local: &&HostedAgent| {
@@ -104,6 +108,36 @@ impl Handle {
             Some(local) => self.call_here(&found.record.name, local, pending).await,
             None => self.call_at_any(found, card, pending).await,
         })
+    }
+
+    /// Leaves the hosts to which an input may be sent, by what their cards say of where data stays. What is not sent from this
+    /// node is bound by what its caller demands alone.
+    fn keep_within(&self, demanded: &[Residency], found: &mut Found) -> Result<(), CallFailure> {
+        if demanded.is_empty() && self.residency.is_empty() {
+            return Ok(());
+        }
+        found.replicas.retain(|replica| {
+            let card = replica.record.card().unwrap_or_default();
+            let is_sent = replica.peer() != self.key && !self.residency.is_empty();
+            let is_allowed = !is_sent || Residency::of(&card).is_some_and(|it| self.residency.contains(&it));
+            is_allowed && meets(&card, demanded)
+        });
+        if !found.replicas.is_empty() {
+            return Ok(());
+        }
+        let demands =
+            [(demanded, "and", "its caller"), (&*self.residency, "or", "calls.residency of this node")];
+        let demands = demands.iter().filter(|(words, ..)| !words.is_empty()).map(|(words, between, by)| {
+            let words: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+            format!("{} by {by}", words.join(&format!(" {between} ")))
+        });
+        let message = format!(
+            "no host of {} says in its card that data stays where that is demanded ({}): \
+             `aop find --residency` looks for agents whose cards do",
+            found.record.name,
+            demands.collect::<Vec<_>>().join(", and ")
+        );
+        Err(CallFailure::new(Code::NotAllowed, Outcome::NotStarted, message))
     }
 
     /// Whether an agent is run here whatever other hosts it has: by `load`, while it would begin at once, what is nearest comes
@@ -148,18 +182,19 @@ impl Handle {
             names::ended(&span, Some(&failure));
             return view::call_answer(CallResult::unmade(failure), pending.id, pending.started);
         }
+        let balance = pending.options.balance.unwrap_or(limits.balance);
         let remote = RemoteCall {
             call: pending.id,
             agent: found.id,
             name: found.record.name.clone(),
-            replicas: found.replicas.iter().map(replica).collect(),
+            replicas: found.replicas.iter().map(|it| replica(it, balance)).collect(),
             deadline: pending.deadline(card.limits),
             schema: card.input_schema,
             input: std::mem::take(&mut pending.input),
             reports: pending.options.reports.take(),
             context: std::mem::take(&mut pending.options.context),
             stream: pending.options.stream,
-            balance: pending.options.balance.unwrap_or(limits.balance),
+            balance,
             repeats: Repeats { max: limits.max_retries, is_idempotent: limits.idempotent },
             kept: pending.is_task.then(|| kept(self, pending.id, None)),
         };
@@ -263,8 +298,17 @@ impl PendingCall {
     }
 }
 
-fn replica(found: &query::Replica) -> call::Replica {
-    call::Replica { host: found.peer, presence: found.presence, weight: found.weight }
+/// With the weight that the host gives itself, where that counts.
+fn replica(found: &query::Replica, balance: Balance) -> call::Replica {
+    let weight = || found.record.card()?.limits.map(|limits| limits.weight);
+    let weight = (balance == Balance::Weighted).then(weight).flatten().unwrap_or(1);
+    call::Replica { host: found.peer(), presence: found.presence, weight }
+}
+
+/// Whether a card says all of what is demanded of where data stays.
+fn meets(card: &AgentCard, demanded: &[Residency]) -> bool {
+    let says = Residency::of(card);
+    demanded.iter().all(|demanded| says.as_ref() == Some(demanded))
 }
 
 /// What the limits of an agent add up to.
@@ -294,14 +338,10 @@ pub(super) fn context_of(handle: &Handle, options: &CallOptions) -> CallContext 
         let list = handle.agents.list();
         Some(context.within(call, id_here(handle.key, &name, list.get(&name)?)))
     });
-    let Some(outer) = outer else { return own };
-    let mut context = outer;
-    context.conversation = own.conversation.or(context.conversation);
-    context.trace = own.trace.or(context.trace);
-    if own.priority != 0 {
-        context.priority = own.priority;
+    match outer {
+        Some(outer) => own.in_course_of(outer),
+        None => own,
     }
-    context
 }
 
 /// Runs a call whose caller is told how it stands step by step; as soon as it has its place it counts as sent.

@@ -116,7 +116,7 @@ impl<'a> CatalogClient<'a> {
         let found = self.0.resolve(agent).await?;
         let agent = CatalogAgent::of(&found);
         let is_here =
-            found.replicas.iter().any(|it| it.peer == self.0.key) && self.0.agents.runs(&agent.name);
+            found.replicas.iter().any(|it| it.peer() == self.0.key) && self.0.agents.runs(&agent.name);
         let called = if is_here { agent.name.to_string() } else { agent.id.to_string() };
         Ok(NamedAgent { agent, is_public: found.record.is_public(), called })
     }

@@ -90,7 +90,8 @@ impl HealthClient {
 
     /// The calls under way and those that ended lately.
     pub fn calls(&self, query: &api::CallsQuery) -> api::SeenCalls {
-        let calls = self.0.metrics.calls.recent.list().into_iter().map(|call| view::seen_call(&call));
+        let calls =
+            self.0.metrics.calls.recent.list(Instant::now()).into_iter().map(|call| view::seen_call(&call));
         let is_wanted = |call: &api::SeenCall| {
             query.agent.as_ref().is_none_or(|agent| *agent == call.agent)
                 && query.outcome.is_none_or(|outcome| outcome == call.outcome)

@@ -49,7 +49,7 @@ fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> ap
         replicas: found
             .replicas
             .iter()
-            .map(|it| replica(it, card.callable, (it.peer == own.key).then(here).flatten(), ids))
+            .map(|it| replica(it, card.callable, (it.peer() == own.key).then(here).flatten(), ids))
             .collect(),
         description: card.description,
         tags: card.tags,
@@ -149,7 +149,7 @@ fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &
         Presence::Reachable | Presence::Unknown if callable => here.unwrap_or(ReplicaState::Active),
         Presence::Reachable | Presence::Unknown => ReplicaState::Listed,
     };
-    api::Replica { peer: ids.text(replica.peer), state, seen_ms_ago: replica.seen_ms_ago }
+    api::Replica { peer: ids.text(replica.peer()), state, seen_ms_ago: replica.seen_ms_ago }
 }
 
 /// The state as replicas show it; none before it takes calls and after its end.

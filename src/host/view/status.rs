@@ -15,6 +15,7 @@ use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{NodeAlert, Role, Taken, Via};
 use crate::proto::node::Node;
+use crate::proto::node_name::NodeName;
 use crate::proto::query::QuestionCounts;
 use crate::proto::record::Author;
 use crate::proto::time::Timestamp;
@@ -37,6 +38,7 @@ pub(in crate::host) struct Snapshot {
     pub(super) now: Timestamp,
     pub(super) uptime: Duration,
     key: PeerKey,
+    name: Option<NodeName>,
     network: String,
     pub(super) clock_offset_ms: i64,
     listen: Vec<String>,
@@ -79,6 +81,7 @@ impl Snapshot {
             now,
             uptime: seen.started.elapsed(),
             key: seen.node.key(),
+            name: seen.node.config().name.clone(),
             network: seen.node.config().network.clone(),
             clock_offset_ms: seen.node.clock_offset_ms(),
             traffic: seen.network.traffic(),
@@ -121,6 +124,7 @@ impl Snapshot {
         let degraded = problems.iter().any(|problem| problem.degrades);
         api::Status {
             peer_id: self.key.to_string(),
+            name: self.name.map(|name| name.to_string()),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.uptime.as_secs(),
             zones: self.zones.iter().map(|zone| zone_report(zone, self.now)).collect(),
@@ -204,6 +208,7 @@ pub(in crate::host) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
         .peers()
         .map(|peer| api::Peer {
             peer: peer.key.to_string(),
+            name: seen.node.name_of(&peer.key).map(ToString::to_string),
             addresses: peer.seen_at.iter().map(ToString::to_string).collect(),
             bootstrap: peer.bootstrap,
             zones: zones_of(seen.node, &peer.key),

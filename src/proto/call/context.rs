@@ -6,8 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::CallId;
+use crate::proto::card::Residency;
+use crate::proto::codec;
 use crate::proto::identity::AgentId;
-use crate::proto::limits::{CALL_CHAIN_MAX, CONVERSATION_BYTES_MAX};
+use crate::proto::limits::{CALL_CHAIN_MAX, CONVERSATION_BYTES_MAX, RESIDENCIES_MAX};
 
 /// What a call is part of. An empty one takes no byte on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,10 @@ pub struct CallContext {
     /// Which of the calls of one caller that wait goes first: the highest.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i8,
+    /// What every host must say in its card of where data stays: demanded here, or by a call in whose course this one is made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "codec::ascending::<RESIDENCIES_MAX, _, _>")]
+    residency: Vec<Residency>,
     /// The first call, in whose course this one is made; none if this is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<CallId>,
@@ -77,6 +83,33 @@ impl CallContext {
         let mut chain = self.chain.clone();
         chain.push(ChainLink(agent.0));
         CallContext { chain, root: Some(self.root.unwrap_or(call)), ..self.clone() }
+    }
+
+    /// What is said here of a call made in the course of `outer`, and what that leaves to it: its conversation and trace, unless
+    /// they are said here, its priority likewise; and what it demands of where data stays, to which more may come.
+    pub fn in_course_of(self, outer: CallContext) -> CallContext {
+        let mut context = outer;
+        self.residency.into_iter().for_each(|demanded| context.demand(demanded));
+        context.conversation = self.conversation.or(context.conversation);
+        context.trace = self.trace.or(context.trace);
+        if self.priority != 0 {
+            context.priority = self.priority;
+        }
+        context
+    }
+
+    /// Demands that its input goes only to hosts whose cards say that data stays there.
+    pub fn demand(&mut self, residency: Residency) {
+        if let Err(at) = self.residency.binary_search(&residency)
+            && self.residency.len() < RESIDENCIES_MAX
+        {
+            self.residency.insert(at, residency);
+        }
+    }
+
+    /// What is demanded of where data stays, each once.
+    pub fn residency(&self) -> &[Residency] {
+        &self.residency
     }
 
     /// Whether an agent may be called in it.
@@ -199,6 +232,29 @@ mod tests {
         let zero = format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32));
         for text in ["", &TRACE[1..], &upper, &zero, &TRACE.replace("00-4", "ff-4"), &format!("{TRACE}-x")] {
             assert_eq!(text.parse::<TraceParent>(), Err(NotATrace), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_in_the_course_of_another_has_what_that_has_and_demands_what_both_demand() {
+        let word = |text: &str| text.parse::<Residency>().unwrap();
+        let mut outer = CallContext { priority: 3, conversation: "c".parse().ok(), ..CallContext::default() };
+        outer.demand(word("EU"));
+        outer.demand(word("eu"));
+        let outer = codec::decode::<CallContext>(&codec::encode(&outer)).unwrap();
+        let inner = CallContext::default().in_course_of(outer.within(CallId([1; 16]), AgentId([1; 20])));
+        assert_eq!(
+            (inner.priority, &inner.conversation, inner.residency()),
+            (3, &outer.conversation, &[word("eu")][..])
+        );
+        let mut own = CallContext { priority: -1, conversation: "d".parse().ok(), ..CallContext::default() };
+        own.demand(word("br"));
+        let both = own.clone().in_course_of(outer);
+        assert_eq!((both.priority, both.conversation), (-1, own.conversation));
+        assert_eq!(both.residency, [word("br"), word("eu")], "which no card says");
+        for residency in [&["us", "eu"][..], &["br", "eu", "us"], &["EU\n"]] {
+            let sent = std::collections::BTreeMap::from([("residency", residency)]);
+            assert!(codec::decode::<CallContext>(&codec::encode(&sent)).is_err(), "{residency:?}");
         }
     }
 

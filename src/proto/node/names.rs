@@ -170,10 +170,10 @@ impl Questions<'_, '_> {
         let zone = &found.record.name.zone;
         let is_near = |host: PeerKey| host == self.ctx.key() || self.links.contains(&host);
         let is_below = self.zones.get(zone).is_none();
-        if !is_below || found.replicas.iter().any(|replica| is_near(replica.peer)) {
+        if !is_below || found.replicas.iter().any(|replica| is_near(replica.peer())) {
             return true;
         }
-        let known = found.replicas.iter().filter_map(|replica| self.contact_of_host(zone, replica.peer));
+        let known = found.replicas.iter().filter_map(|replica| self.contact_of_host(zone, replica.peer()));
         let known: Vec<Contact> = known.take(HOSTS_REACHED_MAX).collect();
         let is_known = !known.is_empty();
         for host in known {
@@ -186,7 +186,7 @@ impl Questions<'_, '_> {
     pub(super) fn reach_hosts(&mut self, consulted: &Consulted, resolution: &Resolution) {
         let Resolution::One(found) = resolution else { return };
         let hosts: Vec<Contact> = told_hosts(consulted)
-            .filter(|it| found.replicas.iter().any(|replica| replica.peer == it.peer))
+            .filter(|it| found.replicas.iter().any(|replica| replica.peer() == it.peer))
             .filter(|it| !self.links.contains(&it.peer))
             .take(HOSTS_REACHED_MAX)
             .cloned()

@@ -12,6 +12,7 @@ use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{NodeAlert, Taken, Via};
 use crate::proto::name::ZoneName;
+use crate::proto::node_name::NodeName;
 use crate::proto::own_records;
 use crate::proto::query::{Found, PeerProfile, QuestionCounts, TreeZone, ZoneAnswer};
 use crate::proto::record::{Author, KeyHash, Record, Shelf};
@@ -166,6 +167,11 @@ impl Node {
     /// A peer's clock minus ours, milliseconds.
     pub fn clock_offset_of(&self, peer: &PeerKey) -> Option<i64> {
         self.clock.offset_of(&self.zones, peer)
+    }
+
+    /// What a peer is called by itself, as far as it was heard.
+    pub fn name_of(&self, peer: &PeerKey) -> Option<&NodeName> {
+        self.zones.values().find_map(|zone| zone.liveness().name_of(peer))
     }
 
     /// When a peer's last beacon came.

@@ -80,10 +80,7 @@ impl Turn<'_> {
                 None => return,
             },
             Command::ResolveForCall(text) => match self.resolve_or_ask(id, &text, true) {
-                Some(mut resolution) => {
-                    if let Resolution::One(found) = &mut resolution {
-                        self.directory.weigh(self.ctx.now, self.zones, found);
-                    }
+                Some(resolution) => {
                     self.note_called(&resolution, &text);
                     Reply::Resolved(resolution)
                 }
@@ -266,11 +263,11 @@ impl Turn<'_> {
     /// What is called by a name is meant by it from then on.
     pub(super) fn note_called(&mut self, resolution: &Resolution, text: &str) {
         let Resolution::One(found) = resolution else { return };
-        if found.replicas.iter().any(|replica| replica.peer == self.ctx.key()) || !found.card().callable {
+        if found.replicas.iter().any(|replica| replica.peer() == self.ctx.key()) || !found.card().callable {
             return;
         }
         for replica in &found.replicas {
-            self.forks.called(replica.peer, self.ctx.now);
+            self.forks.called(replica.peer(), self.ctx.now);
         }
         let (name, owner) = (&found.record.name, found.record.owner);
         // An id is no name, and says nothing of what the name means.

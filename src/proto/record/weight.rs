@@ -15,8 +15,8 @@ pub(super) fn weight(header: &Header, bytes: usize, is_tombstone: bool, card: Op
 }
 
 fn of_index(header: &Header, card: &AgentCard) -> usize {
-    let AgentCard { title, original_name, tags, capabilities, description, skills, .. } = card;
-    let labels = || tags.iter().chain(capabilities);
+    let AgentCard { title, original_name, tags, capabilities, residency, description, skills, .. } = card;
+    let labels = || tags.iter().chain(capabilities).chain(residency);
     let texts = [title, original_name, skills].into_iter().flatten().chain(labels()).chain([description]);
     let searched = header.name.as_str().len() + texts.map(String::len).sum::<usize>();
     searched * SEARCHED_BYTE_WEIGHT + labels().count() * LABEL_WEIGHT

@@ -104,6 +104,7 @@ impl Zone {
             interval_ms: interval.as_millis() as u64,
             seq: self.records.seq,
             gateway: ctx.own_gateway(),
+            name: ctx.config.name.clone(),
         };
         self.records.publish(ctx, &Envelope::Beacon(beacon.sign(ctx.identity)));
     }

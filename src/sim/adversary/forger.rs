@@ -148,6 +148,7 @@ impl Forger<'_> {
             interval_ms: FALSE_INTERVAL_MS,
             seq: FALSE_VERSIONS,
             gateway: Gateway::First,
+            name: None,
         };
         Envelope::Beacon(beacon.sign(&stranger)).encode()
     }

@@ -148,7 +148,7 @@ impl Case<'_> {
         let shown: BTreeSet<(&FullName, usize)> = found
             .iter()
             .flat_map(|found| {
-                let hosts = found.replicas.iter().map(|replica| replica.peer).chain([found.record.host]);
+                let hosts = found.replicas.iter().map(|replica| replica.peer()).chain([found.record.host]);
                 hosts.filter_map(|host| Some((&found.record.name, self.fabric.nodes.number_of(&host)?)))
             })
             .collect();
