@@ -236,7 +236,7 @@ async fn assemble(
     let store = StoreKeeper::new(store);
     let metrics = network.metrics.clone();
     let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
-    let expects_peers = !options.bootstrap.is_empty();
+    let expects_peers = expects_peers(&options);
     let (key, agents) = (options.identity.key(), options.agents);
     let client = NodeClient::new(requests);
     let calls = calls::start(key, agents.clone(), client.clone(), streams, inbound_calls, metrics.clone());
@@ -326,6 +326,12 @@ fn network_options(options: &Options, discovery: Discovery) -> NetworkOptions {
     }
 }
 
+/// Whether somebody else is named to begin with. One list may serve all nodes of a site, and the first of it finds itself there.
+fn expects_peers(options: &Options) -> bool {
+    let own = options.identity.key();
+    options.bootstrap.iter().any(|address| named_peer(address).and_then(|peer| peer_key(&peer)) != Some(own))
+}
+
 fn node_config(options: &Options) -> Config {
     let bootstrap_peers: Vec<PeerKey> =
         options.bootstrap.iter().filter_map(named_peer).filter_map(|peer| peer_key(&peer)).collect();
@@ -338,7 +344,7 @@ fn node_config(options: &Options) -> Config {
         gateway: options.gateway,
         name: options.name.clone(),
         bootstrap_peers,
-        expects_peers: !options.bootstrap.is_empty(),
+        expects_peers: expects_peers(options),
         new_key: options.new_key,
         ..options.timings.clone()
     }

@@ -611,6 +611,21 @@ fn a_peers_word_on_our_head_counts_no_more_though_the_notice_of_a_restore_has_en
 }
 
 #[test]
+fn a_claim_on_our_head_that_no_record_bears_out_is_told_until_all_zones_were_compared_again() {
+    let config = Config { bootstrap_peers: vec![key(1)], ..Config::default() };
+    let mut cluster = Cluster::with(vec![config, Config::default()]);
+    let clock = cluster.clock(0);
+    let (root, head, heard, alive) = (Digest::default(), u64::MAX, None, Vec::new());
+    met_by(&mut cluster, &SyncAnswer::Opened { root, head, clock, heard, whole: true, alive });
+    cluster.give(0, Input::PeerLeft { peer: key(1), zone: None });
+    assert_eq!(cluster.problems(0), [NodeAlert::ClaimedHead]);
+    cluster.link(0, 1);
+    assert_eq!(cluster.problems(0), [NodeAlert::ClaimedHead], "the first peer may lack it");
+    cluster.pass(10 * MINUTE);
+    assert_eq!(cluster.problems(0), []);
+}
+
+#[test]
 fn a_record_that_has_ended_keeps_no_other_out_of_its_slot() {
     for (first, second) in [("a", "b"), ("b", "a")] {
         let mut cluster = Cluster::new(2);

@@ -67,6 +67,10 @@ impl Snapshot {
     pub(in crate::host) fn take(seen: &mut ReadContext<'_>, detail: Detail) -> Snapshot {
         let now = wall_clock();
         let as_of = fingerprint::as_of(now);
+        let traffic = seen.network.traffic();
+        // Whoever finds only itself behind the addresses that it was given has nobody to miss.
+        let misses_others = seen.node.config().expects_peers
+            && traffic.bootstrap.iter().any(|(state, count)| *state != "self" && *count > 0);
         let node = &mut *seen.node;
         let zones = node.zone_states(now).into_iter().map(|state| ZoneSnapshot {
             fingerprint: node.fingerprint(&state.zone, as_of),
@@ -84,12 +88,12 @@ impl Snapshot {
             name: seen.node.config().name.clone(),
             network: seen.node.config().network.clone(),
             clock_offset_ms: seen.node.clock_offset_ms(),
-            traffic: seen.network.traffic(),
+            traffic,
             incidents: seen.incidents.to_vec(),
             alerts: seen.node.alerts(),
             forks: seen.node.forks().collect(),
             restored: restored_names(seen.node),
-            cut_off_since: seen.node.cut_off_since().filter(|_| seen.node.config().expects_peers),
+            cut_off_since: seen.node.cut_off_since().filter(|_| misses_others),
             refused: seen.node.refused().clone(),
             taken: seen.node.taken().clone(),
             questions: seen.node.question_counts(),

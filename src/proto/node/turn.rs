@@ -406,10 +406,11 @@ impl Turn<'_> {
     }
 
     /// A backup is restored once every zone was compared again after what told of it: the first peer may have lacked some of
-    /// what was lost.
+    /// what was lost. What was only claimed, and stands in no record that came since, is over as well.
     fn end_restore(&mut self) {
         let Turn { ctx, zones, .. } = self;
-        let is_restored = |alert: &NodeAlert| *alert == NodeAlert::RestoredBackup;
+        let is_restored =
+            |alert: &NodeAlert| matches!(alert, NodeAlert::RestoredBackup | NodeAlert::ClaimedHead);
         let Some((_, since)) = ctx.out.alerts().find(|(alert, _)| is_restored(alert)) else { return };
         if zones.values().all(|zone| zone.synced_at().is_some_and(|at| at > since + RESTORED_AFTER)) {
             ctx.out.clear_alerts(is_restored);
