@@ -48,6 +48,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::registration::Withdraw;
 use crate::telemetry::histogram::{FAST, Histogram};
+use crate::telemetry::metrics::CallStage;
 pub(crate) use call_log::CallLog;
 use running::RunningAgent;
 use state::AgentEvent;
@@ -88,13 +89,15 @@ pub struct Invocation {
     pub context: CallContext,
     /// Whether the caller wants output before the work ends.
     pub stream: bool,
+    /// Told when the call has its place, if that is counted.
+    pub stage: Option<CallStage>,
 }
 
 impl Invocation {
     /// A call of a client of this node that is part of nothing and is told nothing before its end.
     pub fn new(call: CallId, input: Value, deadline: Instant) -> Invocation {
         let context = CallContext::default();
-        Invocation { input, deadline, reports: None, call, caller: None, context, stream: false }
+        Invocation { input, deadline, reports: None, call, caller: None, context, stream: false, stage: None }
     }
 }
 

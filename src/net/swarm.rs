@@ -202,6 +202,11 @@ impl Network {
         Ok(network)
     }
 
+    /// Counts into what its transport counts into.
+    pub(crate) fn with_metrics(self, metrics: Arc<Metrics>) -> Network {
+        Network { metrics, ..self }
+    }
+
     /// Waits until every socket has told its addresses, and gives all of them with `/p2p/`, first those that are announced,
     /// then by reach: loopback comes last. `0.0.0.0` has one per interface.
     pub async fn listening(&mut self) -> Vec<Multiaddr> {
@@ -287,12 +292,10 @@ impl Network {
         let gossip = &self.swarm.behaviour().gossip;
         let mesh =
             self.topics.iter().map(|(zone, topic)| (zone.clone(), gossip.mesh_peers(&topic.hash()).count()));
-        let counters = self.swarm.network_info();
-        let counters = counters.connection_counters();
+        let info = self.swarm.network_info();
         Traffic {
             peers: self.peers().count(),
-            connections: counters.num_established() as usize,
-            inbound: counters.num_established_incoming() as usize,
+            connections: info.connection_counters().num_established() as usize,
             blocked: self.peer_scores.blocked().count(),
             bootstrap: self.dialer.states(),
             mesh: mesh.collect(),

@@ -3,6 +3,8 @@
 //!
 //! One value of [`Metrics`] belongs to one node; every part of the node that counts has a share of it.
 
+mod calls;
+
 use std::fmt::{self, Debug};
 use std::hash::Hash;
 use std::sync::atomic::AtomicUsize;
@@ -14,11 +16,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
-use tokio::time::Instant;
 
+pub(crate) use self::calls::{CallMetrics, CallStage, Side, WaitingCall};
 use super::histogram::{CALL, FAST, Histogram, Reading, SPREAD};
-use crate::proto::call::{CallFailure, Outcome};
-use crate::proto::code::{Code, Fault};
 use crate::proto::io::Via;
 
 /// Sets of labels of the HTTP server and of the MCP server that are told apart; what comes beyond is one more. A client chooses
@@ -31,6 +31,7 @@ pub(crate) const OTHER: &str = "other";
 /// Labels with values of this program.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The counted numbers of a node.
@@ -55,6 +56,9 @@ pub(crate) struct Metrics {
     /// One turn of the driver without its wait: the one task that everything waits for.
     pub(crate) driver_turn: Histogram,
     pub(crate) store_write: Histogram,
+    store_bytes: Gauges<1>,
+    connections: Gauges<2>,
+    network_bytes: Counters<2>,
     /// Events that watchers were too slow for.
     pub(crate) events_missed: Counter,
 }
@@ -70,37 +74,41 @@ pub(crate) struct Counted {
     pub(crate) rtt: Reading,
     pub(crate) driver_turn: Reading,
     pub(crate) spread: Reading,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
 }
 
-/// What is counted of calls.
-pub(crate) struct CallMetrics {
-    /// All that ended, whoever's part they were, and those that failed.
-    all: Histogram,
-    failed: Counter,
-    ended: Counters<3>,
-    took: Histograms<Labels<2>>,
-    in_flight: Family<Labels<1>, Gauge>,
-    bytes: Counters<2>,
-    offers: Counters<1>,
+/// What is counted of a connection with a peer, which is open until this is dropped.
+pub(crate) struct ConnectionMetrics {
+    /// Bytes that came in on its streams, and that left on them.
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    open: Gauge,
 }
 
-/// Whose part of a call it is.
+impl Drop for ConnectionMetrics {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// How bytes travel to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// A client of this node calls an agent of this host.
-    Local,
-    /// A client of this node calls another host.
-    Caller,
-    /// Another node calls an agent of this host.
-    Host,
+pub(crate) enum Transport {
+    Tcp,
+    Quic,
 }
 
-/// A call under way. Dropped without an end it was cancelled.
-pub(crate) struct CallUnderWay<'a> {
-    metrics: &'a CallMetrics,
-    side: Side,
-    began: Instant,
-    is_ended: bool,
+impl Transport {
+    const ALL: [Transport; 2] = [Transport::Tcp, Transport::Quic];
+
+    fn label(self) -> (&'static str, &'static str) {
+        let text = match self {
+            Transport::Tcp => "tcp",
+            Transport::Quic => "quic",
+        };
+        ("transport", text)
+    }
 }
 
 /// Histograms of labels among which whoever asks may choose.
@@ -133,6 +141,10 @@ impl Maker {
 
     fn counters<const N: usize>(&mut self, name: &str, help: &str) -> Counters<N> {
         self.add(name, help, Counters::default())
+    }
+
+    fn gauges<const N: usize>(&mut self, name: &str, help: &str) -> Gauges<N> {
+        self.add(name, help, Gauges::default())
     }
 
     fn histogram(&mut self, name: &str, help: &str, bounds: &'static [f64]) -> Histogram {
@@ -202,6 +214,14 @@ impl Default for Metrics {
                 FAST,
             ),
             store_write: maker.histogram("aop_store_write_duration_seconds", "Writes to the store", FAST),
+            store_bytes: maker
+                .gauges("aop_store_bytes", "Size of the store's files, looked at once a minute"),
+            connections: maker
+                .gauges("aop_connections", "Open connections, by who opened them and how bytes travel"),
+            network_bytes: maker.counters(
+                "aop_network_bytes",
+                "Bytes of streams with peers, without what encryption and the transport add",
+            ),
             events_missed: maker.add(
                 "aop_events_missed",
                 "Events that watchers did not get because they read too slowly",
@@ -220,18 +240,41 @@ impl Metrics {
             first.and(&second)
         };
         Counted {
-            calls: self.calls.all.read(),
-            failed: self.calls.failed.get(),
-            in_flight: [Side::Local, Side::Caller, Side::Host]
-                .map(|side| self.calls.in_flight.get_or_create(&[side.label()]).get())
-                .iter()
-                .sum(),
+            calls: self.calls.all(),
+            failed: self.calls.failed(),
+            in_flight: self.calls.in_flight(),
             finds: of(&self.find, "complete", ["true", "false"]),
             http: self.http_all.read(),
             rtt: self.rtt.read(),
             driver_turn: self.driver_turn.read(),
             spread: of(&self.propagation, "via", [Via::Gossip.text(), Via::Sync.text()]),
+            received_bytes: self.network_bytes("in"),
+            sent_bytes: self.network_bytes("out"),
         }
+    }
+
+    /// By all transports.
+    fn network_bytes(&self, direction: &'static str) -> u64 {
+        let of = |transport: &Transport| {
+            self.network_bytes.get_or_create(&[("direction", direction), transport.label()]).get()
+        };
+        Transport::ALL.iter().map(of).sum()
+    }
+
+    /// A connection with a peer opened.
+    pub(crate) fn connected(&self, is_inbound: bool, transport: Transport) -> ConnectionMetrics {
+        let bytes = |direction| {
+            self.network_bytes.get_or_create_owned(&[("direction", direction), transport.label()])
+        };
+        let direction = if is_inbound { "in" } else { "out" };
+        let open = self.connections.get_or_create_owned(&[("direction", direction), transport.label()]);
+        open.inc();
+        ConnectionMetrics { received: bytes("in"), sent: bytes("out"), open }
+    }
+
+    /// So much room these files of the store take.
+    pub(crate) fn stored(&self, file: &'static str, bytes: u64) {
+        self.store_bytes.get_or_create(&[("file", file)]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A search ended.
@@ -299,89 +342,6 @@ impl Metrics {
 
     pub(crate) fn offended(&self, kind: &'static str) {
         self.offences.get_or_create(&[("kind", kind)]).inc();
-    }
-}
-
-impl CallMetrics {
-    fn new(maker: &mut Maker, call: fn() -> Histogram) -> CallMetrics {
-        CallMetrics {
-            all: call(),
-            failed: Counter::default(),
-            ended: maker.counters("aop_calls", "Calls that ended, by whose part it was and how"),
-            took: maker.histograms("aop_call_duration_seconds", "How long calls took, waits included", call),
-            in_flight: maker.add("aop_calls_in_flight", "Calls that have not ended", Family::default()),
-            bytes: maker.counters("aop_call_bytes", "Bytes of inputs and outputs of calls over the mesh"),
-            offers: maker.counters("aop_call_offers", "Offers of calls to hosts, by what came of them"),
-        }
-    }
-
-    /// A call begins.
-    pub(crate) fn begin(&self, side: Side) -> CallUnderWay<'_> {
-        self.in_flight.get_or_create(&[side.label()]).inc();
-        CallUnderWay { metrics: self, side, began: Instant::now(), is_ended: false }
-    }
-
-    /// A call that was not begun.
-    pub(crate) fn refused(&self, side: Side, failure: &CallFailure) {
-        let labels = [side.label(), ("outcome", failure.outcome.text()), ("code", failure.code.text())];
-        self.ended.get_or_create(&labels).inc();
-    }
-
-    /// An input and an output went over the mesh.
-    pub(crate) fn carried(&self, side: Side, input: usize, output: usize) {
-        let (input_way, output_way) = if side == Side::Host { ("in", "out") } else { ("out", "in") };
-        for (direction, bytes) in [(input_way, input), (output_way, output)] {
-            self.bytes.get_or_create(&[side.label(), ("direction", direction)]).inc_by(bytes as u64);
-        }
-    }
-
-    /// A host answered an offer, or did not.
-    pub(crate) fn offered(&self, result: &'static str) {
-        self.offers.get_or_create(&[("result", result)]).inc();
-    }
-}
-
-impl CallUnderWay<'_> {
-    /// It ended: with a failure, or well.
-    pub(crate) fn end(mut self, failure: Option<&CallFailure>) {
-        match failure {
-            None => self.count("ok", ""),
-            Some(failure) => {
-                if failure.code.fault() != Fault::Sender {
-                    self.metrics.failed.inc();
-                }
-                self.count(failure.outcome.text(), failure.code.text());
-            }
-        }
-    }
-
-    fn count(&mut self, outcome: &'static str, code: &'static str) {
-        self.is_ended = true;
-        let (side, outcome) = (self.side.label(), ("outcome", outcome));
-        self.metrics.in_flight.get_or_create(&[side]).dec();
-        self.metrics.ended.get_or_create(&[side, outcome, ("code", code)]).inc();
-        let took = self.began.elapsed();
-        self.metrics.took.get_or_create(&[side, outcome]).observe(took);
-        self.metrics.all.observe(took);
-    }
-}
-
-impl Drop for CallUnderWay<'_> {
-    fn drop(&mut self) {
-        if !self.is_ended {
-            self.count(Outcome::Unknown.text(), Code::Cancelled.text());
-        }
-    }
-}
-
-impl Side {
-    fn label(self) -> (&'static str, &'static str) {
-        let text = match self {
-            Side::Local => "local",
-            Side::Caller => "caller",
-            Side::Host => "host",
-        };
-        ("side", text)
     }
 }
 

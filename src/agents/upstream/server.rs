@@ -80,6 +80,11 @@ impl Server {
         connection.call(tool, arguments, invocation).await
     }
 
+    /// Whether calls reach it.
+    pub(super) fn is_up(&self) -> bool {
+        self.connection().as_ref().is_some_and(|connection| !connection.is_closed())
+    }
+
     /// The failure of a call while the server is down.
     pub(super) fn down(&self) -> CallFailure {
         answer::upstream_failed(Outcome::NotStarted, &format!("(number {}) is down", self.index + 1))

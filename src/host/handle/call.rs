@@ -115,8 +115,13 @@ impl Handle {
         let under_way = self.metrics.calls.begin(Side::Local);
         let deadline = pending.deadline(local.offer.card.limits);
         let CallOptions { reports, context, stream, .. } = pending.options;
-        let invocation =
-            Invocation { reports, context, stream, ..Invocation::new(pending.id, pending.input, deadline) };
+        let invocation = Invocation {
+            reports,
+            context,
+            stream,
+            stage: Some(under_way.stage()),
+            ..Invocation::new(pending.id, pending.input, deadline)
+        };
         let result = match chain_refusal(&invocation.context, &id_here(self.key, name, local)) {
             Some(failure) => Err(failure),
             None => run_here(self, name, invocation).await,
@@ -157,6 +162,7 @@ impl Handle {
             balance: pending.options.balance.unwrap_or(limits.balance),
             repeats: Repeats { max: limits.max_retries, is_idempotent: limits.idempotent },
             kept: pending.is_task.then(|| kept(self, pending.id, None)),
+            stage: Some(under_way.stage()),
         };
         let name = remote.name.clone();
         let called = self.calls.call(remote).instrument(span.clone()).await;
@@ -210,6 +216,7 @@ pub(super) async fn ask_again(
         balance: Balance::default(),
         repeats: Repeats::default(),
         kept: Some(kept(handle, pending.id, Some((host, incarnation)))),
+        stage: None,
     };
     view::call_answer(handle.calls.call(remote).await, pending.id, pending.started)
 }

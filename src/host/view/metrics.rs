@@ -12,12 +12,15 @@ use crate::proto::query::{QuestionCounts, Uses};
 use crate::proto::time::Timestamp;
 use crate::telemetry::exposition::Readings;
 use crate::telemetry::histogram::{AGENT, Histogram};
+use crate::telemetry::log_counts;
 use crate::telemetry::metrics::OTHER;
 use crate::telemetry::otel;
 use crate::telemetry::process::Process;
 
 /// Own agents with series of their own, the first by name; the rest are one more together.
 const AGENTS_MAX: usize = 100;
+/// MCP servers with series of their own; the rest are one more together.
+const SERVERS_MAX: usize = 64;
 
 /// What the HTTP server counts by itself.
 #[derive(Debug, Default)]
@@ -36,8 +39,17 @@ pub(in crate::host) fn metrics(
     http: &HttpReadings,
 ) -> Readings {
     let mut readings = Readings::default();
-    let build = [("version", env!("CARGO_PKG_VERSION"))];
-    readings.gauge("aop_build_info", "The version of this node", &build, 1.0);
+    // Empty, which is no label, where the build did not say.
+    let build = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("revision", option_env!("AOP_REVISION").unwrap_or_default()),
+    ];
+    readings.gauge(
+        "aop_build_info",
+        "The version of this node, and the revision that it was built from",
+        &build,
+        1.0,
+    );
     let uptime = snapshot.uptime.as_secs_f64();
     readings.gauge("aop_uptime_seconds", "Time since the node started", &[], uptime);
     if let Some(process) = Process::look() {
@@ -52,6 +64,8 @@ pub(in crate::host) fn metrics(
     tell_registry(&mut readings, snapshot);
     tell_questions(&mut readings, snapshot.questions);
     tell_agents(&mut readings, agents);
+    tell_upstreams(&mut readings, agents.upstream_servers());
+    tell_log(&mut readings);
     readings
 }
 
@@ -80,14 +94,6 @@ fn tell_problems(readings: &mut Readings, snapshot: &Snapshot, trends: &[(Trend,
 
 fn tell_traffic(readings: &mut Readings, traffic: &Traffic) {
     readings.gauge("aop_peers", "Connected peers of this network", &[], traffic.peers as f64);
-    for (direction, count) in [("in", traffic.inbound), ("out", traffic.connections - traffic.inbound)] {
-        readings.gauge(
-            "aop_connections",
-            "Open connections, by who opened them",
-            &[("direction", direction)],
-            count as f64,
-        );
-    }
     readings.gauge(
         "aop_peers_blocked",
         "Peers that are blocked for breaches of the protocol",
@@ -217,6 +223,25 @@ fn tell_questions(readings: &mut Readings, questions: QuestionCounts) {
             let labels = [("cache", cache), ("result", result)];
             readings.counter("aop_cache_requests", "Looks into the caches of answers", &labels, uses);
         }
+    }
+}
+
+/// Those beyond the bound are up together or not.
+fn tell_upstreams(readings: &mut Readings, mut servers: Vec<(String, bool)>) {
+    if servers.len() > SERVERS_MAX {
+        let others = servers.split_off(SERVERS_MAX);
+        servers.push((OTHER.into(), others.iter().all(|(_, is_up)| *is_up)));
+    }
+    for (server, is_up) in servers {
+        let help = "Whether calls reach an MCP server of this host";
+        readings.gauge("aop_upstream_up", help, &[("server", &server)], f64::from(u8::from(is_up)));
+    }
+}
+
+fn tell_log(readings: &mut Readings) {
+    for (level, count) in log_counts::read() {
+        let help = "Records of the log, those left out as too many included";
+        readings.counter("aop_log_records", help, &[("level", level)], count);
     }
 }
 
