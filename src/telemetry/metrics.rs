@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
@@ -25,6 +25,8 @@ use crate::proto::io::Via;
 /// among the paths and methods that there are, and could have all of them.
 const HTTP_SERIES_MAX: usize = 24;
 const MCP_SERIES_MAX: usize = 12;
+/// Ways of what is counted both ways.
+const DIRECTION: (&str, [&str; 2]) = ("direction", ["in", "out"]);
 /// What stands in the place of labels beyond those.
 pub(crate) const OTHER: &str = "other";
 
@@ -39,20 +41,20 @@ pub(crate) struct Metrics {
     pub(super) registry: Registry,
     pub(crate) calls: CallMetrics,
     find: Histograms<Labels<1>>,
-    find_zones: Counters<1>,
+    find_zones: ListedCounters,
     http: BoundedHistograms<Vec<(&'static str, String)>>,
     /// Requests of all of these.
     http_all: Histogram,
     mcp: BoundedHistograms<Labels<2>>,
-    sync_sessions: Counters<1>,
-    sync_records: Counters<1>,
-    sync_bytes: Counters<1>,
+    sync_sessions: ListedCounters,
+    sync_records: ListedCounters,
+    sync_bytes: ListedCounters,
     pub(crate) sync_took: Histogram,
     propagation: Histograms<Labels<1>>,
     pub(crate) rtt: Histogram,
-    dials: Counters<1>,
-    verdicts: Counters<1>,
-    offences: Counters<1>,
+    dials: ListedCounters,
+    verdicts: ListedCounters,
+    offences: ListedCounters,
     /// One turn of the driver without its wait: the one task that everything waits for.
     pub(crate) driver_turn: Histogram,
     pub(crate) store_write: Histogram,
@@ -111,6 +113,14 @@ impl Transport {
     }
 }
 
+/// Labels of what goes both ways by each transport.
+fn links() -> impl Iterator<Item = Labels<2>> {
+    let (label, directions) = DIRECTION;
+    directions
+        .into_iter()
+        .flat_map(move |way| Transport::ALL.map(|transport| [(label, way), transport.label()]))
+}
+
 /// Histograms of labels among which whoever asks may choose.
 struct BoundedHistograms<L> {
     family: Histograms<L>,
@@ -129,6 +139,24 @@ impl<L: Clone + Eq + Hash> BoundedHistograms<L> {
     }
 }
 
+/// Counters by the values of one label, all of which are there from the start.
+struct ListedCounters {
+    label: &'static str,
+    family: Counters<1>,
+}
+
+impl ListedCounters {
+    fn inc(&self, value: &'static str) {
+        self.inc_by(value, 1);
+    }
+
+    fn inc_by(&self, value: &'static str, count: usize) {
+        let labels = [(self.label, value)];
+        debug_assert!(self.family.get(&labels).is_some(), "{value} is not listed as a {}", self.label);
+        self.family.get_or_create(&labels).inc_by(count as u64);
+    }
+}
+
 /// Registers what it makes.
 #[derive(Default)]
 struct Maker(Registry);
@@ -141,6 +169,16 @@ impl Maker {
 
     fn counters<const N: usize>(&mut self, name: &str, help: &str) -> Counters<N> {
         self.add(name, help, Counters::default())
+    }
+
+    fn listed<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        (label, values): (&'static str, [&'static str; N]),
+    ) -> ListedCounters {
+        let family = begun(self.counters(name, help), values.map(|value| [(label, value)]));
+        ListedCounters { label, family }
     }
 
     fn gauges<const N: usize>(&mut self, name: &str, help: &str) -> Gauges<N> {
@@ -172,6 +210,15 @@ impl Maker {
     }
 }
 
+/// The same, with what has these labels there from the start, so that the rate of each has its first event.
+fn begun<const N: usize, M, C: MetricConstructor<M>>(
+    family: Family<Labels<N>, M, C>,
+    all: impl IntoIterator<Item = Labels<N>>,
+) -> Family<Labels<N>, M, C> {
+    all.into_iter().for_each(|labels| drop(family.get_or_create(&labels)));
+    family
+}
+
 impl Default for Metrics {
     fn default() -> Metrics {
         let mut maker = Maker::default();
@@ -179,9 +226,15 @@ impl Default for Metrics {
             [|| Histogram::new(CALL), || Histogram::new(FAST), || Histogram::new(SPREAD)];
         Metrics {
             calls: CallMetrics::new(&mut maker, call),
-            find: maker.histograms("aop_find_duration_seconds", "How long searches took", fast),
-            find_zones: maker
-                .counters("aop_find_zones", "Zones that searches asked for, by how each answered"),
+            find: begun(
+                maker.histograms("aop_find_duration_seconds", "How long searches took", fast),
+                [[("complete", "true")], [("complete", "false")]],
+            ),
+            find_zones: maker.listed(
+                "aop_find_zones",
+                "Zones that searches asked for, by how each answered",
+                ("status", ["held", "answered", "cached", "stale", "unreachable", "skipped"]),
+            ),
             http: maker.bounded(
                 HTTP_SERIES_MAX,
                 "http_server_request_duration_seconds",
@@ -195,19 +248,38 @@ impl Default for Metrics {
                 "How long requests of MCP clients took",
                 call,
             ),
-            sync_sessions: maker.counters("aop_sync_sessions", "Comparisons with peers that this node began"),
-            sync_records: maker.counters("aop_sync_records", "Records exchanged in them"),
-            sync_bytes: maker.counters("aop_sync_bytes", "Bytes of their questions and answers"),
+            sync_sessions: maker.listed(
+                "aop_sync_sessions",
+                "Comparisons with peers that this node began",
+                ("result", ["equal", "repaired", "failed"]),
+            ),
+            sync_records: maker.listed("aop_sync_records", "Records exchanged in them", DIRECTION),
+            sync_bytes: maker.listed("aop_sync_bytes", "Bytes of their questions and answers", DIRECTION),
             sync_took: maker.histogram("aop_sync_duration_seconds", "How long they took", SPREAD),
-            propagation: maker.histograms(
-                "aop_record_propagation_seconds",
-                "Time from the writing of a new record to its coming here, errors of both clocks included",
-                spread,
+            propagation: begun(
+                maker.histograms(
+                    "aop_record_propagation_seconds",
+                    "Time from the writing of a new record to its coming here, errors of both clocks included",
+                    spread,
+                ),
+                [[("via", Via::Gossip.text())], [("via", Via::Sync.text())]],
             ),
             rtt: maker.histogram("aop_peer_rtt_seconds", "Round trips of pings to connected peers", FAST),
-            dials: maker.counters("aop_dials", "Connections that this node tried to open, by how that ended"),
-            verdicts: maker.counters("aop_gossip_verdicts", "Messages of gossip, by what was made of them"),
-            offences: maker.counters("aop_offences", "Breaches of the protocol by peers"),
+            dials: maker.listed(
+                "aop_dials",
+                "Connections that this node tried to open, by how that ended",
+                ("result", ["ok", "failed", "refused", "self"]),
+            ),
+            verdicts: maker.listed(
+                "aop_gossip_verdicts",
+                "Messages of gossip, by what was made of them",
+                ("verdict", ["accept", "ignore", "reject"]),
+            ),
+            offences: maker.listed(
+                "aop_offences",
+                "Breaches of the protocol by peers",
+                ("kind", ["record", "request", "sync", "answer", "greedy"]),
+            ),
             driver_turn: maker.histogram(
                 "aop_driver_turn_seconds",
                 "Turns of the one task that decides, without its waits",
@@ -216,11 +288,16 @@ impl Default for Metrics {
             store_write: maker.histogram("aop_store_write_duration_seconds", "Writes to the store", FAST),
             store_bytes: maker
                 .gauges("aop_store_bytes", "Size of the store's files, looked at once a minute"),
-            connections: maker
-                .gauges("aop_connections", "Open connections, by who opened them and how bytes travel"),
-            network_bytes: maker.counters(
-                "aop_network_bytes",
-                "Bytes of streams with peers, without what encryption and the transport add",
+            connections: begun(
+                maker.gauges("aop_connections", "Open connections, by who opened them and how bytes travel"),
+                links(),
+            ),
+            network_bytes: begun(
+                maker.counters(
+                    "aop_network_bytes",
+                    "Bytes of streams with peers, without what encryption and the transport add",
+                ),
+                links(),
             ),
             events_missed: maker.add(
                 "aop_events_missed",
@@ -255,10 +332,10 @@ impl Metrics {
 
     /// By all transports.
     fn network_bytes(&self, direction: &'static str) -> u64 {
-        let of = |transport: &Transport| {
+        let of = |transport: Transport| {
             self.network_bytes.get_or_create(&[("direction", direction), transport.label()]).get()
         };
-        Transport::ALL.iter().map(of).sum()
+        Transport::ALL.map(of).iter().sum()
     }
 
     /// A connection with a peer opened.
@@ -287,7 +364,7 @@ impl Metrics {
         let complete = if is_complete { "true" } else { "false" };
         self.find.get_or_create(&[("complete", complete)]).observe(took);
         for status in zones {
-            self.find_zones.get_or_create(&[("status", status)]).inc();
+            self.find_zones.inc(status);
         }
     }
 
@@ -314,14 +391,14 @@ impl Metrics {
 
     /// A comparison that this node began came to an end.
     pub(crate) fn synced(&self, result: &'static str, received: usize, sent: usize) {
-        self.sync_sessions.get_or_create(&[("result", result)]).inc();
-        self.sync_records.get_or_create(&[("direction", "in")]).inc_by(received as u64);
-        self.sync_records.get_or_create(&[("direction", "out")]).inc_by(sent as u64);
+        self.sync_sessions.inc(result);
+        self.sync_records.inc_by("in", received);
+        self.sync_records.inc_by("out", sent);
     }
 
     /// A question or an answer of a comparison that this node began went this way.
     pub(crate) fn exchanged(&self, direction: &'static str, bytes: usize) {
-        self.sync_bytes.get_or_create(&[("direction", direction)]).inc_by(bytes as u64);
+        self.sync_bytes.inc_by(direction, bytes);
     }
 
     /// A record came that was written so long ago.
@@ -333,15 +410,15 @@ impl Metrics {
     }
 
     pub(crate) fn dialed(&self, result: &'static str) {
-        self.dials.get_or_create(&[("result", result)]).inc();
+        self.dials.inc(result);
     }
 
     pub(crate) fn judged(&self, verdict: &'static str) {
-        self.verdicts.get_or_create(&[("verdict", verdict)]).inc();
+        self.verdicts.inc(verdict);
     }
 
     pub(crate) fn offended(&self, kind: &'static str) {
-        self.offences.get_or_create(&[("kind", kind)]).inc();
+        self.offences.inc(kind);
     }
 }
 

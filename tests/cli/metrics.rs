@@ -321,9 +321,10 @@ fn exercised() -> &'static Exercised {
         make_waiting_calls(&node, &peer, &folder.path().join("node"));
         make_requests(&node);
         make_mcp_requests(&node);
-        for late in
-            ["aop_refused_total{", "aop_registry_last_sync_timestamp_seconds{", "aop_gossip_verdicts_total{"]
-        {
+        for late in [
+            "aop_refused_total{reason=\"handshake_deadline\"} 1",
+            "aop_registry_last_sync_timestamp_seconds{",
+        ] {
             until(late, PATIENCE, || metrics(&node, "*/*").0.contains(late));
         }
         let mut events = TcpStream::connect(node.ready.http.strip_prefix("http://").unwrap()).unwrap();
@@ -481,6 +482,39 @@ fn connections_bytes_files_servers_and_the_log_are_counted() {
     }
     assert_eq!(counted("aop_upstream_up{server=\"a-tools@.\"}"), 0.0);
     assert!(counted("aop_log_records_total{level=\"warn\"}") >= 1.0, "a bootstrap peer is not there");
+}
+
+#[test]
+fn what_has_not_happened_yet_is_counted_as_never() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("quiet")).unwrap();
+    write_agent(&folder.path().join("quiet"), "idle", &run("cat"));
+    let node = start(folder.path(), "quiet", ".", &[]);
+    let text = metrics(&node, "*/*").0;
+    for series in [
+        "aop_agent_calls_total{agent=\"idle@.\",outcome=\"failed\"}",
+        "aop_call_bytes_total{side=\"host\",direction=\"in\"}",
+        "aop_call_duration_seconds_count{side=\"caller\",outcome=\"unknown\"}",
+        "aop_call_offers_total{result=\"lost\"}",
+        "aop_calls_total{side=\"local\",outcome=\"ok\",code=\"\"}",
+        "aop_connections{direction=\"in\",transport=\"quic\"}",
+        "aop_dials_total{result=\"failed\"}",
+        "aop_find_duration_seconds_count{complete=\"false\"}",
+        "aop_find_zones_total{status=\"unreachable\"}",
+        "aop_gossip_dropped_total{reason=\"over_budget\"}",
+        "aop_gossip_verdicts_total{verdict=\"reject\"}",
+        "aop_http_refused_total{reason=\"request_places\"}",
+        "aop_network_bytes_total{direction=\"in\",transport=\"tcp\"}",
+        "aop_offences_total{kind=\"record\"}",
+        "aop_record_propagation_seconds_count{via=\"sync\"}",
+        "aop_records_total{via=\"gossip\",result=\"refused\"}",
+        "aop_refused_total{reason=\"stream_share\"}",
+        "aop_requests_waited_total{how=\"busy\"}",
+        "aop_sync_records_total{direction=\"out\"}",
+        "aop_sync_sessions_total{result=\"failed\"}",
+    ] {
+        assert_eq!(counted(&text, series), Some(0.0), "{series}\n{text}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::{Counters, Gauges, Histograms, Labels, Maker};
+use super::{Counters, DIRECTION, Gauges, Histograms, Labels, ListedCounters, Maker, begun};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::{Code, Fault};
 use crate::telemetry::histogram::{Histogram, Reading};
@@ -19,11 +19,14 @@ pub(crate) struct CallMetrics {
     all: Histogram,
     failed: Counter,
     ended: Counters<3>,
-    took: Histograms<Labels<2>>,
+    /// Of these, those that ended well, by side.
+    completed: [Counter; 3],
+    /// By side, and by outcome.
+    took: [[Histogram; 4]; 3],
     /// By side: those that wait for a place of an agent, and those at work.
     in_flight: [[Gauge; 2]; 3],
     bytes: Counters<2>,
-    offers: Counters<1>,
+    offers: ListedCounters,
 }
 
 /// Whose part of a call it is.
@@ -62,6 +65,12 @@ const WAITING: u8 = 0;
 const WORKING: u8 = 1;
 const ENDED: u8 = 2;
 
+/// How a call may end: well, or with an outcome.
+const ENDS: [Option<Outcome>; 4] =
+    [None, Some(Outcome::NotStarted), Some(Outcome::Unknown), Some(Outcome::Done)];
+/// What a label says of a call that ended well.
+const OK: &str = "ok";
+
 /// A call of another node that waits for a place; it is not under way yet.
 pub(crate) struct WaitingCall(Gauge);
 
@@ -75,14 +84,33 @@ impl CallMetrics {
             ["waiting", "working"]
                 .map(|state| in_flight.get_or_create_owned(&[side.label(), ("state", state)]))
         };
+        let ended: Counters<3> =
+            maker.counters("aop_calls", "Calls that ended, by whose part it was and how");
+        let completed =
+            |side: Side| ended.get_or_create_owned(&[side.label(), ("outcome", OK), ("code", "")]);
+        let took: Histograms<Labels<2>> =
+            maker.histograms("aop_call_duration_seconds", "How long calls took, waits included", call);
+        let by_outcome = |side: Side| {
+            ENDS.map(|outcome| took.get_or_create_owned(&[side.label(), ("outcome", text(outcome))]))
+        };
+        let (label, ways) = DIRECTION;
+        let over_the_mesh = [Side::Caller, Side::Host].into_iter();
         CallMetrics {
             all: call(),
             failed: Counter::default(),
-            ended: maker.counters("aop_calls", "Calls that ended, by whose part it was and how"),
-            took: maker.histograms("aop_call_duration_seconds", "How long calls took, waits included", call),
+            completed: Side::ALL.map(completed),
+            took: Side::ALL.map(by_outcome),
             in_flight: Side::ALL.map(gauges),
-            bytes: maker.counters("aop_call_bytes", "Bytes of inputs and outputs of calls over the mesh"),
-            offers: maker.counters("aop_call_offers", "Offers of calls to hosts, by what came of them"),
+            bytes: begun(
+                maker.counters("aop_call_bytes", "Bytes of inputs and outputs of calls over the mesh"),
+                over_the_mesh.flat_map(|side| ways.map(|way| [side.label(), (label, way)])),
+            ),
+            offers: maker.listed(
+                "aop_call_offers",
+                "Offers of calls to hosts, by what came of them",
+                ("result", ["made", "accepted", "failed", "lost", "not_opened"]),
+            ),
+            ended,
         }
     }
 
@@ -117,7 +145,7 @@ impl CallMetrics {
 
     /// A host answered an offer, or did not.
     pub(crate) fn offered(&self, result: &'static str) {
-        self.offers.get_or_create(&[("result", result)]).inc();
+        self.offers.inc(result);
     }
 
     /// How long all took that ended.
@@ -144,24 +172,28 @@ impl CallUnderWay<'_> {
 
     /// It ended: with a failure, or well.
     pub(crate) fn end(mut self, failure: Option<&CallFailure>) {
-        match failure {
-            None => self.count("ok", ""),
-            Some(failure) => {
-                if failure.code.fault() != Fault::Sender {
-                    self.metrics.failed.inc();
-                }
-                self.count(failure.outcome.text(), failure.code.text());
-            }
+        if failure.is_some_and(|failure| failure.code.fault() != Fault::Sender) {
+            self.metrics.failed.inc();
         }
+        self.count(failure.map(|failure| (failure.outcome, failure.code)));
     }
 
-    fn count(&mut self, outcome: &'static str, code: &'static str) {
+    fn count(&mut self, failure: Option<(Outcome, Code)>) {
         self.is_ended = true;
         self.stage.reach(ENDED);
-        let (side, outcome) = (self.side.label(), ("outcome", outcome));
-        self.metrics.ended.get_or_create(&[side, outcome, ("code", code)]).inc();
+        let (side, outcome) = (self.side as usize, failure.map(|(outcome, _)| outcome));
+        match failure {
+            None => _ = self.metrics.completed[side].inc(),
+            Some((_, code)) => {
+                let labels = [self.side.label(), ("outcome", text(outcome)), ("code", code.text())];
+                self.metrics.ended.get_or_create(&labels).inc();
+            }
+        }
         let took = self.began.elapsed();
-        self.metrics.took.get_or_create(&[side, outcome]).observe(took);
+        ENDS.iter()
+            .zip(&self.metrics.took[side])
+            .filter(|(end, _)| **end == outcome)
+            .for_each(|(_, histogram)| histogram.observe(took));
         self.metrics.all.observe(took);
     }
 }
@@ -169,7 +201,7 @@ impl CallUnderWay<'_> {
 impl Drop for CallUnderWay<'_> {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.count(Outcome::Unknown.text(), Code::Cancelled.text());
+            self.count(Some((Outcome::Unknown, Code::Cancelled)));
         }
     }
 }
@@ -194,6 +226,11 @@ impl Drop for WaitingCall {
     fn drop(&mut self) {
         self.0.dec();
     }
+}
+
+/// What a label says of an end.
+fn text(outcome: Option<Outcome>) -> &'static str {
+    outcome.map_or(OK, Outcome::text)
 }
 
 impl Side {
