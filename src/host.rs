@@ -186,7 +186,8 @@ pub async fn start(mut options: Options) -> Result<Running, StartError> {
     let network = NetworkOptions { peers_file, ..network_options(&options, Discovery::Dht) };
     let metrics = Arc::default();
     let transport = counted_transport(&network.keypair()?, &metrics)?;
-    let network = Network::new(network, transport)?.with_metrics(metrics);
+    let mut network = Network::new(network, transport)?;
+    network.metrics = metrics;
     let (dir, world) = (options.data_dir.clone(), options.network.clone());
     let imports = std::mem::take(&mut options.imports);
     let running = assemble(options, network, store, loaded, joined).await?;

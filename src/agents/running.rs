@@ -354,8 +354,10 @@ impl RunningAgent {
                 let path = program.command.first().map(Path::new).and_then(Path::file_name);
                 names::run(&path.unwrap_or_default().to_string_lossy())
             }
-            Runner::Http(_) | Runner::A2a(_) => names::post(),
-            Runner::Chat(chat) => names::chat(&chat.model),
+            Runner::Http(endpoint) => names::post(Some(&endpoint.url)),
+            // Its card says where it is asked.
+            Runner::A2a(_) => names::post(None),
+            Runner::Chat(chat) => names::chat(&chat.model, &chat.base.url),
             Runner::Mcp { tool, .. } => names::tool(tool.as_deref().unwrap_or("*")),
         }
     }

@@ -116,7 +116,7 @@ impl Declared {
             .find(|upstream| upstream.servers == *servers && upstream.folder == run_config.folder)
     }
 
-    /// Whether each server is up, by the agent whose file is the first to name it, and by its place there where there are several.
+    /// Whether each server is up, by the agent whose file names it first, and by its place there where there are several.
     pub(super) fn servers(&self, home: &ZoneName) -> Vec<(String, bool)> {
         let mut servers = Vec::new();
         let mut told: Vec<*const McpUpstream> = Vec::new();

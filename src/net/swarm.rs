@@ -122,7 +122,7 @@ pub struct Network {
     traffic: Traffic,
     refusals: Refusals,
     sources: PeerSources,
-    /// What this node counts.
+    /// What this node counts; its transport may count into the same.
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -200,11 +200,6 @@ impl Network {
         };
         options.zones.iter().for_each(|zone| network.join_zone(zone));
         Ok(network)
-    }
-
-    /// Counts into what its transport counts into.
-    pub(crate) fn with_metrics(self, metrics: Arc<Metrics>) -> Network {
-        Network { metrics, ..self }
     }
 
     /// Waits until every socket has told its addresses, and gives all of them with `/p2p/`, first those that are announced,

@@ -17,7 +17,9 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
-pub(crate) use self::calls::{CallMetrics, CallStage, Side, WaitingCall};
+pub(crate) use self::calls::{
+    CallMetrics, CallStage, DURATION as CALL_DURATION, Exemplar, Side, WaitingCall,
+};
 use super::histogram::{CALL, FAST, Histogram, Reading, SPREAD};
 use crate::proto::io::Via;
 
@@ -46,10 +48,7 @@ pub(crate) struct Metrics {
     /// Requests of all of these.
     http_all: Histogram,
     mcp: BoundedHistograms<Labels<2>>,
-    sync_sessions: ListedCounters,
-    sync_records: ListedCounters,
-    sync_bytes: ListedCounters,
-    pub(crate) sync_took: Histogram,
+    syncs: SyncMetrics,
     propagation: Histograms<Labels<1>>,
     pub(crate) rtt: Histogram,
     dials: ListedCounters,
@@ -59,10 +58,23 @@ pub(crate) struct Metrics {
     pub(crate) driver_turn: Histogram,
     pub(crate) store_write: Histogram,
     store_bytes: Gauges<1>,
-    connections: Gauges<2>,
-    network_bytes: Counters<2>,
+    links: LinkMetrics,
     /// Events that watchers were too slow for.
     pub(crate) events_missed: Counter,
+}
+
+/// What is counted of comparisons with peers that this node began.
+struct SyncMetrics {
+    sessions: ListedCounters,
+    records: ListedCounters,
+    bytes: ListedCounters,
+    took: Histogram,
+}
+
+/// What is counted of connections with peers.
+struct LinkMetrics {
+    open: Gauges<2>,
+    bytes: Counters<2>,
 }
 
 /// What was counted until one moment.
@@ -111,14 +123,6 @@ impl Transport {
         };
         ("transport", text)
     }
-}
-
-/// Labels of what goes both ways by each transport.
-fn links() -> impl Iterator<Item = Labels<2>> {
-    let (label, directions) = DIRECTION;
-    directions
-        .into_iter()
-        .flat_map(move |way| Transport::ALL.map(|transport| [(label, way), transport.label()]))
 }
 
 /// Histograms of labels among which whoever asks may choose.
@@ -248,14 +252,7 @@ impl Default for Metrics {
                 "How long requests of MCP clients took",
                 call,
             ),
-            sync_sessions: maker.listed(
-                "aop_sync_sessions",
-                "Comparisons with peers that this node began",
-                ("result", ["equal", "repaired", "failed"]),
-            ),
-            sync_records: maker.listed("aop_sync_records", "Records exchanged in them", DIRECTION),
-            sync_bytes: maker.listed("aop_sync_bytes", "Bytes of their questions and answers", DIRECTION),
-            sync_took: maker.histogram("aop_sync_duration_seconds", "How long they took", SPREAD),
+            syncs: SyncMetrics::new(&mut maker),
             propagation: begun(
                 maker.histograms(
                     "aop_record_propagation_seconds",
@@ -288,17 +285,7 @@ impl Default for Metrics {
             store_write: maker.histogram("aop_store_write_duration_seconds", "Writes to the store", FAST),
             store_bytes: maker
                 .gauges("aop_store_bytes", "Size of the store's files, looked at once a minute"),
-            connections: begun(
-                maker.gauges("aop_connections", "Open connections, by who opened them and how bytes travel"),
-                links(),
-            ),
-            network_bytes: begun(
-                maker.counters(
-                    "aop_network_bytes",
-                    "Bytes of streams with peers, without what encryption and the transport add",
-                ),
-                links(),
-            ),
+            links: LinkMetrics::new(&mut maker),
             events_missed: maker.add(
                 "aop_events_missed",
                 "Events that watchers did not get because they read too slowly",
@@ -306,6 +293,59 @@ impl Default for Metrics {
             ),
             registry: maker.0,
         }
+    }
+}
+
+impl SyncMetrics {
+    fn new(maker: &mut Maker) -> SyncMetrics {
+        SyncMetrics {
+            sessions: maker.listed(
+                "aop_sync_sessions",
+                "Comparisons with peers that this node began",
+                ("result", ["equal", "repaired", "failed"]),
+            ),
+            records: maker.listed("aop_sync_records", "Records exchanged in them", DIRECTION),
+            bytes: maker.listed("aop_sync_bytes", "Bytes of their questions and answers", DIRECTION),
+            took: maker.histogram("aop_sync_duration_seconds", "How long they took", SPREAD),
+        }
+    }
+}
+
+impl LinkMetrics {
+    fn new(maker: &mut Maker) -> LinkMetrics {
+        let (label, directions) = DIRECTION;
+        let all = || {
+            let of = move |way| Transport::ALL.map(|transport| [(label, way), transport.label()]);
+            directions.into_iter().flat_map(of)
+        };
+        LinkMetrics {
+            open: begun(
+                maker.gauges("aop_connections", "Open connections, by who opened them and how bytes travel"),
+                all(),
+            ),
+            bytes: begun(
+                maker.counters(
+                    "aop_network_bytes",
+                    "Bytes of streams with peers, without what encryption and the transport add",
+                ),
+                all(),
+            ),
+        }
+    }
+
+    fn opened(&self, is_inbound: bool, transport: Transport) -> ConnectionMetrics {
+        let bytes = |way| self.bytes.get_or_create_owned(&[("direction", way), transport.label()]);
+        let way = if is_inbound { "in" } else { "out" };
+        let open = self.open.get_or_create_owned(&[("direction", way), transport.label()]);
+        open.inc();
+        ConnectionMetrics { received: bytes("in"), sent: bytes("out"), open }
+    }
+
+    /// By all transports.
+    fn bytes(&self, way: &'static str) -> u64 {
+        let of =
+            |transport: Transport| self.bytes.get_or_create(&[("direction", way), transport.label()]).get();
+        Transport::ALL.map(of).iter().sum()
     }
 }
 
@@ -325,28 +365,14 @@ impl Metrics {
             rtt: self.rtt.read(),
             driver_turn: self.driver_turn.read(),
             spread: of(&self.propagation, "via", [Via::Gossip.text(), Via::Sync.text()]),
-            received_bytes: self.network_bytes("in"),
-            sent_bytes: self.network_bytes("out"),
+            received_bytes: self.links.bytes("in"),
+            sent_bytes: self.links.bytes("out"),
         }
-    }
-
-    /// By all transports.
-    fn network_bytes(&self, direction: &'static str) -> u64 {
-        let of = |transport: Transport| {
-            self.network_bytes.get_or_create(&[("direction", direction), transport.label()]).get()
-        };
-        Transport::ALL.map(of).iter().sum()
     }
 
     /// A connection with a peer opened.
     pub(crate) fn connected(&self, is_inbound: bool, transport: Transport) -> ConnectionMetrics {
-        let bytes = |direction| {
-            self.network_bytes.get_or_create_owned(&[("direction", direction), transport.label()])
-        };
-        let direction = if is_inbound { "in" } else { "out" };
-        let open = self.connections.get_or_create_owned(&[("direction", direction), transport.label()]);
-        open.inc();
-        ConnectionMetrics { received: bytes("in"), sent: bytes("out"), open }
+        self.links.opened(is_inbound, transport)
     }
 
     /// So much room these files of the store take.
@@ -391,14 +417,19 @@ impl Metrics {
 
     /// A comparison that this node began came to an end.
     pub(crate) fn synced(&self, result: &'static str, received: usize, sent: usize) {
-        self.sync_sessions.inc(result);
-        self.sync_records.inc_by("in", received);
-        self.sync_records.inc_by("out", sent);
+        self.syncs.sessions.inc(result);
+        self.syncs.records.inc_by("in", received);
+        self.syncs.records.inc_by("out", sent);
+    }
+
+    /// A comparison that this node began took so long.
+    pub(crate) fn sync_took(&self, took: Duration) {
+        self.syncs.took.observe(took);
     }
 
     /// A question or an answer of a comparison that this node began went this way.
     pub(crate) fn exchanged(&self, direction: &'static str, bytes: usize) {
-        self.sync_bytes.inc_by(direction, bytes);
+        self.syncs.bytes.inc_by(direction, bytes);
     }
 
     /// A record came that was written so long ago.

@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -19,6 +20,10 @@ use super::processes::{Node, PATIENCE, until};
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 /// Own agents: more than those with series of their own.
 const AGENTS: usize = 120;
+/// Scrapers that never read, and where the answers are counted that they got.
+const HANGING: usize = 16;
+const SCRAPES: &str = "http_server_request_duration_seconds_count{http_request_method=\"GET\",\
+                       http_route=\"/metrics\",http_response_status_code=\"200\"}";
 /// What a node may cost who keeps its numbers.
 const SERIES_MAX: usize = 3_000;
 /// An agent with one place, which is free once there is a file `open` beside its own.
@@ -515,6 +520,42 @@ fn what_has_not_happened_yet_is_counted_as_never() {
     ] {
         assert_eq!(counted(&text, series), Some(0.0), "{series}\n{text}");
     }
+}
+
+/// Each has asked many times on one connection and reads nothing: what is said to it waits in its own place.
+#[test]
+fn scrapers_that_never_read_hold_up_no_call_and_no_other_scraper() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("scraped")).unwrap();
+    write_agent(&folder.path().join("scraped"), "busy", &run("cat"));
+    let node = start(folder.path(), "scraped", ".", &[]);
+    let address = node.ready.http.strip_prefix("http://").unwrap();
+    let asked = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+    let hanging: Vec<TcpStream> = (0..HANGING)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(asked.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let series = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+    // By now each has been told as much as its connection takes.
+    let mut looked = 0.0;
+    until("they are told nothing more", PATIENCE, || {
+        let text = metrics(&node, "*/*").0;
+        let told = counted(&text, SCRAPES).unwrap_or_default();
+        std::mem::replace(&mut looked, told) + 1.0 >= told && told > HANGING as f64
+    });
+    let before = series(&metrics(&node, "*/*").0);
+    let begin = Instant::now();
+    assert_eq!(call(&node, "busy@.", &json!({"task": "x"})), "");
+    let text = metrics(&node, "*/*").0;
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    // The call has none that was not there.
+    assert!(series(&text) <= before + 20, "{text}");
+    assert!(counted(&text, SCRAPES).unwrap() < 1_000.0 * HANGING as f64, "all was said to nobody");
+    drop(hanging);
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct CallOptions {
     pub balance: Option<Balance>,
     /// The call at work here in whose course it is made; one that is not known is passed over.
     pub within: Option<CallId>,
+    /// Names in the log the request that it was made by, for a call that outlives it.
+    pub request: Option<String>,
 }
 
 /// Stands for the agent of a call that is only asked for again.

@@ -292,3 +292,68 @@ fn tell_agents(readings: &mut Readings, agents: &Agents) {
     took.extend(others.map(|others| (OTHER.into(), others)));
     readings.histograms("aop_agent_call_duration_seconds", "How long runs of an agent took", "agent", took);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::agents::{HostedAgent, Invocation};
+    use crate::document::run_config::{Builtin, RunConfig, Runner};
+    use crate::proto::call::CallId;
+    use crate::proto::card::{AgentCard, Offer, Scope};
+    use crate::proto::name::ZoneName;
+    use crate::telemetry::exposition::Format;
+    use crate::telemetry::metrics::Metrics;
+
+    /// The lines of a metric.
+    fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+        text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).collect()
+    }
+
+    fn sum(lines: &[&str]) -> f64 {
+        lines.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    #[tokio::test]
+    async fn of_a_thousand_agents_a_hundred_have_series_and_no_call_is_left_out() {
+        let agents = Agents::new(ZoneName::root());
+        let agent = |number: usize| {
+            let name = format!("agent-{number}").parse().unwrap();
+            let card = AgentCard { callable: true, ..AgentCard::default() };
+            let run_config = RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new("."));
+            let offer = Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() };
+            HostedAgent { offer, run_config: Some(run_config) }
+        };
+        agents.replace((0..1_000).map(agent).collect());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for (name, number) in agents.list().keys().zip(0_u128..) {
+            let call = CallId(number.to_be_bytes());
+            agents.call(name, Invocation::new(call, json!({"task": "x"}), deadline)).await.unwrap();
+        }
+        let mut readings = Readings::default();
+        tell_agents(&mut readings, &agents);
+        let text = readings.write(&Metrics::default(), Format::Text);
+        let calls = lines(&text, "aop_agent_calls_total");
+        assert_eq!((calls.len(), sum(&calls)), (2 * (AGENTS_MAX + 1), 1_000.0));
+        let took = lines(&text, "aop_agent_call_duration_seconds_count");
+        assert_eq!((took.len(), sum(&took)), (AGENTS_MAX + 1, 1_000.0));
+        assert_eq!(lines(&text, "aop_agent_state").len(), 3 * AGENTS_MAX);
+    }
+
+    #[test]
+    fn mcp_servers_beyond_the_bound_are_up_if_all_of_them_are() {
+        for (last, expected) in [(true, 1.0), (false, 0.0)] {
+            let servers = (0..1_000).map(|number| (format!("s-{number:04}@."), number < 999 || last));
+            let mut readings = Readings::default();
+            tell_upstreams(&mut readings, servers.collect());
+            let text = readings.write(&Metrics::default(), Format::Text);
+            let told = lines(&text, "aop_upstream_up");
+            assert_eq!((told.len(), sum(&told)), (SERVERS_MAX + 1, SERVERS_MAX as f64 + expected));
+        }
+    }
+}

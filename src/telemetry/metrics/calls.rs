@@ -1,8 +1,10 @@
 //! What a node counts of calls: those under way, and how they ended.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 use super::{Counters, DIRECTION, Gauges, Histograms, Labels, ListedCounters, Maker, begun};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::{Code, Fault};
+use crate::telemetry::context;
 use crate::telemetry::histogram::{Histogram, Reading};
 
 /// What is counted of calls.
@@ -27,6 +30,16 @@ pub(crate) struct CallMetrics {
     in_flight: [[Gauge; 2]; 3],
     bytes: Counters<2>,
     offers: ListedCounters,
+    /// Of each series of durations the last call that is part of a trace, one a second at most.
+    exemplars: Mutex<BTreeMap<String, Exemplar>>,
+}
+
+/// A call that a collector knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Exemplar {
+    pub(crate) trace: String,
+    pub(crate) seconds: f64,
+    pub(crate) ended: SystemTime,
 }
 
 /// Whose part of a call it is.
@@ -65,6 +78,10 @@ const WAITING: u8 = 0;
 const WORKING: u8 = 1;
 const ENDED: u8 = 2;
 
+/// Name of the durations.
+pub(crate) const DURATION: &str = "aop_call_duration_seconds";
+/// The least time between two exemplars of a series.
+const EXEMPLAR_EVERY: Duration = Duration::from_secs(1);
 /// How a call may end: well, or with an outcome.
 const ENDS: [Option<Outcome>; 4] =
     [None, Some(Outcome::NotStarted), Some(Outcome::Unknown), Some(Outcome::Done)];
@@ -89,7 +106,7 @@ impl CallMetrics {
         let completed =
             |side: Side| ended.get_or_create_owned(&[side.label(), ("outcome", OK), ("code", "")]);
         let took: Histograms<Labels<2>> =
-            maker.histograms("aop_call_duration_seconds", "How long calls took, waits included", call);
+            maker.histograms(DURATION, "How long calls took, waits included", call);
         let by_outcome = |side: Side| {
             ENDS.map(|outcome| took.get_or_create_owned(&[side.label(), ("outcome", text(outcome))]))
         };
@@ -110,6 +127,7 @@ impl CallMetrics {
                 "Offers of calls to hosts, by what came of them",
                 ("result", ["made", "accepted", "failed", "lost", "not_opened"]),
             ),
+            exemplars: Mutex::default(),
             ended,
         }
     }
@@ -146,6 +164,21 @@ impl CallMetrics {
     /// A host answered an offer, or did not.
     pub(crate) fn offered(&self, result: &'static str) {
         self.offers.inc(result);
+    }
+
+    fn note_exemplar(&self, side: Side, outcome: Option<Outcome>, trace: String, took: Duration) {
+        let series = format!("side=\"{}\",outcome=\"{}\"", side.label().1, text(outcome));
+        let exemplar = Exemplar { trace, seconds: took.as_secs_f64(), ended: SystemTime::now() };
+        let mut exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = |known: &Exemplar| known.ended.elapsed().is_ok_and(|since| since < EXEMPLAR_EVERY);
+        if !exemplars.get(&series).is_some_and(is_new) {
+            exemplars.insert(series, exemplar);
+        }
+    }
+
+    /// Calls that a collector knows, by the labels of their series.
+    pub(crate) fn exemplars(&self) -> BTreeMap<String, Exemplar> {
+        self.exemplars.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How long all took that ended.
@@ -190,6 +223,9 @@ impl CallUnderWay<'_> {
             }
         }
         let took = self.began.elapsed();
+        if let Some(trace) = context::sampled_trace() {
+            self.metrics.note_exemplar(self.side, outcome, trace, took);
+        }
         ENDS.iter()
             .zip(&self.metrics.took[side])
             .filter(|(end, _)| **end == outcome)
