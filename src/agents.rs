@@ -15,6 +15,7 @@ mod correlation;
 mod event_stream;
 pub mod files;
 pub(crate) mod grants;
+mod invocation;
 mod partial_output;
 mod rate_limit;
 mod reach;
@@ -32,16 +33,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use crate::document::schema;
 pub use concurrency::QueueState;
+pub use invocation::Invocation;
 pub(crate) use reach::names_own_network;
 pub use state::AgentState;
 
 use crate::document::run_config::RunConfig;
-use crate::proto::call::{CallContext, CallFailure, CallId, Outcome, Report, Word};
+use crate::proto::call::{CallContext, CallFailure, CallId, Outcome, Word};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -69,33 +70,6 @@ pub struct HostedAgent {
     pub offer: Offer,
     /// How it runs; none for a listing.
     pub run_config: Option<RunConfig>,
-}
-
-/// One call of a local agent. Dropping its future ends the work.
-#[derive(Debug)]
-pub struct Invocation {
-    /// The agent's own input document.
-    pub input: Value,
-    /// When the whole call ends, waiting included.
-    pub deadline: Instant,
-    /// Takes reports; a full channel loses reports, never delays work.
-    pub reports: Option<mpsc::Sender<Report>>,
-    /// Names the call wherever it is spoken of.
-    pub call: CallId,
-    /// Who calls; none for a client of this node.
-    pub caller: Option<PeerKey>,
-    /// What the call is part of.
-    pub context: CallContext,
-    /// Whether the caller wants output before the work ends.
-    pub stream: bool,
-}
-
-impl Invocation {
-    /// A call of a client of this node that is part of nothing and is told nothing before its end.
-    pub fn new(call: CallId, input: Value, deadline: Instant) -> Invocation {
-        let context = CallContext::default();
-        Invocation { input, deadline, reports: None, call, caller: None, context, stream: false }
-    }
 }
 
 /// A place of an agent for one call, or the wait for it. Dropping it gives it up.

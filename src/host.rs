@@ -8,12 +8,14 @@ mod imports;
 mod joined;
 mod monitor;
 mod problem_log;
+mod store_files;
 mod tasks;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -43,7 +45,7 @@ pub use crate::net::refusals::{Reason, Refusals};
 use crate::net::store::{Loaded, Store, StoreError};
 use crate::net::store_keeper::StoreKeeper;
 use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
-use crate::net::transport::{PeerTransport, transport};
+use crate::net::transport::{PeerTransport, counted_transport};
 use crate::net::{EVENTS_MAX, REQUESTS_MAX, calls, read_rows, wall_clock};
 use crate::private_file::FolderError;
 use crate::proto::address_block::TrustedNets;
@@ -190,10 +192,14 @@ pub async fn start(mut options: Options) -> Result<Running, StartError> {
     options.follows.extend(joined.beside_settings(Role::Follower).cloned());
     let peers_file = Some(options.data_dir.join(PEERS_FILE));
     let network = NetworkOptions { peers_file, ..network_options(&options, Discovery::Dht) };
-    let transport = transport(&network.keypair()?)?;
+    let metrics = Arc::default();
+    let transport = counted_transport(&network.keypair()?, &metrics)?;
+    let mut network = Network::new(network, transport)?;
+    network.metrics = metrics;
     let (dir, world) = (options.data_dir.clone(), options.network.clone());
     let imports = std::mem::take(&mut options.imports);
-    let running = assemble(options, Network::new(network, transport)?, store, loaded, joined).await?;
+    let running = assemble(options, network, store, loaded, joined).await?;
+    tokio::spawn(store_files::measure(running.handle.clone(), dir.clone()));
     TaskClient::new(running.handle.clone()).resume(&dir).await?;
     ImportClient::new(running.handle.clone()).resume(&dir, &world, imports).await?;
     Ok(running)

@@ -356,6 +356,8 @@ async fn answer(
     let (surface, method) = (Surface::of(request.uri().path()), known_method(request.method()));
     let began = Instant::now();
     let (id, spans) = correlation::begin(&request, method);
+    // For work that outlives the request.
+    request.headers_mut().insert(correlation::REQUEST_ID, id.clone());
     // For who works on it in a task of its own.
     request.extensions_mut().insert(spans.clone());
     let passed = async {

@@ -9,6 +9,7 @@ pub mod bootstrap;
 pub(crate) mod budget;
 pub(crate) mod calls;
 pub(crate) mod client;
+mod counted;
 pub(crate) mod driver;
 pub(crate) mod handshakes;
 pub mod peers;

@@ -10,6 +10,7 @@ pub mod events;
 pub mod exposition;
 pub(crate) mod histogram;
 pub(crate) mod history;
+pub(crate) mod log_counts;
 pub(crate) mod metrics;
 pub(crate) mod names;
 pub(crate) mod otel;

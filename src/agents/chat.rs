@@ -7,10 +7,11 @@
 
 use reqwest::Response;
 use serde_json::{Value, json};
+use tracing::Span;
 
 use super::Invocation;
 use super::command::too_talkative;
-use super::event_stream::{ChatStream, StreamError};
+use super::event_stream::{ChatStream, StreamError, Usage, usage_of};
 use super::partial_output::PartialOutput;
 use super::reach::Reach;
 use super::secrets::{Secrets, logged, read};
@@ -18,6 +19,7 @@ use super::web::{Clients, Server, cut, is_event_stream};
 use crate::document::run_config::{Chat, GivenValue};
 use crate::proto::call::{CallFailure, Outcome, Progress, Report};
 use crate::proto::code::Code;
+use crate::telemetry::names;
 
 /// What the model is told before each turn after the first (`max_loops`).
 const GO_ON: &str = "Go on and improve your answer. If nothing is missing, repeat it unchanged.";
@@ -43,16 +45,17 @@ pub(super) async fn run(
     // A model's server is mostly a stranger's: it is told of no caller, no conversation and no trace.
     let (told, failed) = (Vec::new(), Code::UpstreamFailed);
     let server = Server { url: &url, reach: Reach::Named, headers: &headers, told, failed, secrets };
-    let mut answer = String::new();
+    let (mut answer, mut used) = (String::new(), None);
     // Of several turns the last counts, and nobody knows before which that is.
     let mut partial = match chat.max_loops {
         1 => PartialOutput::of(invocation),
         _ => PartialOutput::none(),
     };
     for turn in 1..=chat.max_loops {
-        let next = ask(chat, &server, clients, &messages, &mut partial)
-            .await
-            .map_err(|failure| begun(failure, turn))?;
+        let asked = ask(chat, &server, clients, &messages, &mut partial).await;
+        let (next, usage) = asked.map_err(|failure| begun(failure, turn))?;
+        used = sum(used, usage);
+        used.iter().for_each(|(input, output)| names::used(&Span::current(), *input, *output));
         report(invocation, turn, chat.max_loops);
         // The prompt asks for an unchanged answer where nothing
         // is missing, so more turns would cost and not help.
@@ -65,6 +68,12 @@ pub(super) async fn run(
         }
     }
     Ok(Value::String(answer))
+}
+
+/// The tokens of several turns, as far as the server told them.
+fn sum(all: Option<Usage>, turn: Option<Usage>) -> Option<Usage> {
+    let ((input, output), turn) = (all.unwrap_or_default(), turn.or(all.map(|_| (0, 0)))?);
+    Some((input.saturating_add(turn.0), output.saturating_add(turn.1)))
 }
 
 /// After its first turn a task has begun, whatever became of the next.
@@ -82,7 +91,7 @@ async fn ask(
     clients: &Clients,
     messages: &[Value],
     partial: &mut PartialOutput,
-) -> Result<String, CallFailure> {
+) -> Result<(String, Option<Usage>), CallFailure> {
     let mut body = json!({"model": chat.model, "messages": messages});
     if partial.is_wanted() {
         body["stream"] = json!(true);
@@ -95,18 +104,19 @@ async fn ask(
         return read_stream(server, response, partial).await;
     }
     let answer = server.document(response).await?;
-    text_of(&answer["choices"][0]["message"]["content"]).ok_or_else(|| {
+    let text = text_of(&answer["choices"][0]["message"]["content"]).ok_or_else(|| {
         let message =
             "the model's server answered without `choices[0].message.content`; is `base_url` right?";
         CallFailure::new(Code::UpstreamFailed, Outcome::Done, message)
-    })
+    })?;
+    Ok((text, usage_of(&answer)))
 }
 
 async fn read_stream(
     server: &Server<'_>,
     mut response: Response,
     partial: &mut PartialOutput,
-) -> Result<String, CallFailure> {
+) -> Result<(String, Option<Usage>), CallFailure> {
     let mut stream = ChatStream::default();
     let failure = |error| match error {
         StreamError::TooLarge => too_talkative(),
@@ -124,7 +134,8 @@ async fn read_stream(
         partial.push(stream.added());
         pushed.map_err(failure)?;
     }
-    stream.finish().map_err(failure)
+    let usage = stream.usage();
+    Ok((stream.finish().map_err(failure)?, usage))
 }
 
 /// An answer is a text, or a list of parts some of which are texts.

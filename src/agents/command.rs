@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
+use tracing::Span;
 
 use super::correlation::labels;
 use super::partial_output::PartialOutput;
@@ -22,6 +23,7 @@ use crate::document::run_config::{CallLabel, Program, RunConfig};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
+use crate::telemetry::names;
 
 /// What a process inherits: how to find programs, a home, a language, a clock, temporary files, caches, and the roots and
 /// proxies without which no HTTPS works behind some networks. An agent that needs a key names it in its file.
@@ -150,6 +152,7 @@ pub(super) async fn run(
         }
         status
     };
+    status.code().into_iter().for_each(|code| names::exited(&Span::current(), code));
     let answer = answer(status, out);
     if answer.is_ok() {
         // What a program that answered wrote beside it is no news.

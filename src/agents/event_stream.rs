@@ -46,6 +46,16 @@ struct ChatAnswer {
     /// How much of the text was given out by [`ChatStream::added`].
     given: usize,
     is_complete: bool,
+    usage: Option<Usage>,
+}
+
+/// Tokens that a model took, and that it gave.
+pub(super) type Usage = (u64, u64);
+
+/// What a server says of them, if it does.
+pub(super) fn usage_of(answer: &Value) -> Option<Usage> {
+    let of = |tokens: &str| answer["usage"][tokens].as_u64();
+    Some((of("prompt_tokens")?, of("completion_tokens")?))
 }
 
 /// Why a stream is no answer.
@@ -72,6 +82,11 @@ impl ChatStream {
         &self.answer.text[from..]
     }
 
+    /// What the server said by now of what it took.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.answer.usage
+    }
+
     /// The whole answer, once the stream has ended.
     pub(super) fn finish(self) -> Result<String, StreamError> {
         if self.answer.is_complete { Ok(self.answer.text) } else { Err(StreamError::Broken) }
@@ -88,6 +103,7 @@ impl ChatAnswer {
         if let Some(error) = event.get("error").filter(|error| !error.is_null()) {
             return Err(StreamError::Failed(error.to_string()));
         }
+        self.usage = usage_of(&event).or(self.usage);
         let choice = &event["choices"][0];
         let pieces = ["delta", "message"].map(|key| choice[key]["content"].as_str().unwrap_or_default());
         let added: usize = pieces.iter().map(|piece| piece.len()).sum();

@@ -33,6 +33,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
 use crate::telemetry::histogram::{AGENT, Histogram};
+use crate::telemetry::metrics::CallStage;
 use crate::telemetry::{context, names};
 
 /// The paper's input schema, for the many agents that have no other.
@@ -208,6 +209,7 @@ impl RunningAgent {
         ticket.begin(invocation.deadline).await?;
         shared.waits.observe(asked.elapsed());
         names::waited(span, asked.elapsed());
+        invocation.stage.iter().for_each(CallStage::begin_work);
         shared.moved.notify_one();
         let _process = self.process_permit(shared, invocation.deadline).await?;
         let runs = self.span();
@@ -352,8 +354,10 @@ impl RunningAgent {
                 let path = program.command.first().map(Path::new).and_then(Path::file_name);
                 names::run(&path.unwrap_or_default().to_string_lossy())
             }
-            Runner::Http(_) | Runner::A2a(_) => names::post(),
-            Runner::Chat(chat) => names::chat(&chat.model),
+            Runner::Http(endpoint) => names::post(Some(&endpoint.url)),
+            // Its card says where it is asked.
+            Runner::A2a(_) => names::post(None),
+            Runner::Chat(chat) => names::chat(&chat.model, &chat.base.url),
             Runner::Mcp { tool, .. } => names::tool(tool.as_deref().unwrap_or("*")),
         }
     }

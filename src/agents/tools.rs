@@ -116,6 +116,27 @@ impl Declared {
             .find(|upstream| upstream.servers == *servers && upstream.folder == run_config.folder)
     }
 
+    /// Whether each server is up, by the agent whose file names it first, and by its place there where there are several.
+    pub(super) fn servers(&self, home: &ZoneName) -> Vec<(String, bool)> {
+        let mut servers = Vec::new();
+        let mut told: Vec<*const McpUpstream> = Vec::new();
+        for local in &self.locals {
+            let upstream = local.run_config.as_ref().and_then(|run_config| self.upstream_of(run_config));
+            let Some(upstream) = upstream.filter(|upstream| !told.contains(&Arc::as_ptr(upstream))) else {
+                continue;
+            };
+            told.push(Arc::as_ptr(upstream));
+            let zone = local.offer.zone.as_ref().unwrap_or(home);
+            let name = format!("{}@{zone}", local.offer.name);
+            let up: Vec<bool> = upstream.upstream.up().collect();
+            match up[..] {
+                [is_up] => servers.push((name, is_up)),
+                _ => servers.extend(up.iter().zip(1..).map(|(is_up, at)| (format!("{name}/{at}"), *is_up))),
+            }
+        }
+        servers
+    }
+
     /// All agents, those of files first, and the names below which nothing is known yet.
     pub(super) fn resolved(&self, home: &ZoneName) -> (Vec<ResolvedAgent>, BTreeSet<FullName>) {
         let (mut resolved, mut tool_agents, mut unknown) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -235,6 +256,11 @@ fn card_of(tool: &Tool) -> AgentCard {
 }
 
 impl Agents {
+    /// The MCP servers of files, and whether calls reach them.
+    pub(crate) fn upstream_servers(&self) -> Vec<(String, bool)> {
+        self.0.declared.lock().unwrap_or_else(PoisonError::into_inner).servers(&self.0.home)
+    }
+
     /// Makes the agents anew from what files and servers say now.
     pub(super) fn rebuild(&self) {
         let declared = self.0.declared.lock().unwrap_or_else(PoisonError::into_inner);

@@ -89,6 +89,11 @@ impl Upstream {
         self.union.tools()
     }
 
+    /// Whether calls reach each of the servers, in their order.
+    pub(crate) fn up(&self) -> impl Iterator<Item = bool> {
+        self.servers.iter().map(|server| server.is_up())
+    }
+
     /// Calls a tool of the union. Dropping the future cancels the call at the server.
     ///
     /// # Errors

@@ -27,8 +27,8 @@ use tracing_subscriber::{EnvFilter, fmt as lines, reload};
 use self::json::JsonLines;
 use super::failure::wants_colours;
 use crate::sanitize::clean_short;
-use crate::telemetry::names;
 use crate::telemetry::otel::Traces;
+use crate::telemetry::{log_counts, names};
 
 /// Lines of one cause in a minute. Whoever reads a log needs some, and a thousand peers at once would fill a disk.
 const LINES_MAX: u32 = 10;
@@ -193,6 +193,7 @@ impl<S: Subscriber> Filter<S> for Fold {
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
         let at = event.metadata();
+        log_counts::count(*at.level());
         let mut cause = Cause(format!("{}:{}", at.target(), at.line().unwrap_or_default()));
         event.record(&mut cause);
         self.0.spend(clean_short(&cause.0, CAUSE_BYTES_MAX))

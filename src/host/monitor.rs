@@ -198,6 +198,8 @@ impl Look {
             Some(lag.fold(0.0, f64::max)),
             sum(|zone| zone.records),
             sum(|zone| zone.agents),
+            rate(now.received_bytes - then.received_bytes),
+            rate(now.sent_bytes - then.sent_bytes),
             rtt.quantile(0.5),
             cpu,
             self.process.map(|process| process.resident_bytes as f64),

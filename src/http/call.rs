@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tracing::Span;
 
 use super::body;
-use super::correlation::trace_parent;
+use super::correlation::{REQUEST_ID, trace_parent};
 use super::failure::Failure;
 use super::query::{self, CallQuery};
 use super::routes::{Answer, Api, named};
@@ -108,6 +108,7 @@ pub(super) fn in_course_of(headers: &HeaderMap) -> CallOptions {
     options.context.trace = trace_parent(headers);
     // The call may go on in a task of its own.
     pass_on(&Span::current(), &mut options.context.trace);
+    options.request = text(REQUEST_ID.as_str()).map(str::to_owned);
     options.within = text(CALL_ID).and_then(|call| call.parse().ok());
     options
 }

@@ -1,6 +1,7 @@
 //! What ties a request to the log and to a trace: its id, and the spans that it is worked on in.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header};
 use tracing::{Instrument, Span};
 
 use crate::proto::call::TraceParent;
@@ -39,10 +40,17 @@ impl Spans {
 pub(super) fn begin<B>(request: &Request<B>, method: &'static str) -> (HeaderValue, Spans) {
     let id = request_id(request.headers());
     let is_traced = !UNTRACED.contains(&request.uri().path());
-    let traced = if is_traced { names::http(method) } else { Span::none() };
+    let traced = if is_traced { traced(request, method) } else { Span::none() };
     context::adopt(&traced, trace_parent(request.headers()).as_ref());
     let logged = tracing::warn_span!("http", request = id.to_str().unwrap_or_default());
     (id, Spans { logged, traced })
+}
+
+fn traced<B>(request: &Request<B>, method: &'static str) -> Span {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host: Option<Authority> = host.and_then(|host| host.parse().ok());
+    let version = if request.version() == Version::HTTP_10 { "1.0" } else { "1.1" };
+    names::http(method, version, host.as_ref().map(|host| (host.host(), host.port_u16())))
 }
 
 /// What is malformed counts as not there, as W3C Trace Context wants.

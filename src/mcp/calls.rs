@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use axum::http::request::Parts;
 use rmcp::RoleServer;
 use rmcp::model::{
     CallToolResponse, CallToolResult, ContentBlock, JsonObject, ProgressNotificationParam, ProgressToken,
@@ -211,7 +212,9 @@ fn options(cx: &RequestContext<RoleServer>) -> CallOptions {
     // The call may go on in a task of its own.
     pass_on(&Span::current(), &mut context.trace);
     let within = text(CALL_ID).and_then(|call| call.parse().ok());
-    CallOptions { within, context, ..CallOptions::default() }
+    let request = cx.extensions.get::<Parts>().and_then(|head| head.headers.get("x-request-id"));
+    let request = request.and_then(|request| request.to_str().ok()).map(str::to_owned);
+    CallOptions { within, context, request, ..CallOptions::default() }
 }
 
 fn knows_tasks(cx: &RequestContext<RoleServer>) -> bool {

@@ -384,7 +384,7 @@ impl Driver {
             Output::EndConversation { conversation } => {
                 let ended = self.conversations.remove(&conversation);
                 if let Some(ended) = ended.filter(|ended| ended.protocol == Protocol::Sync) {
-                    self.metrics.sync_took.observe(ended.began.elapsed());
+                    self.metrics.sync_took(ended.began.elapsed());
                 }
             }
             Output::Respond { id, bytes } => {

@@ -40,6 +40,31 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Those for which peers are refused.
+    pub const OF_PEERS: [Reason; 11] = [
+        Reason::HandshakeShare,
+        Reason::HandshakePlaces,
+        Reason::HandshakeDeadline,
+        Reason::ConnectionShare,
+        Reason::ConnectionPlaces,
+        Reason::ConnectionReplaced,
+        Reason::StreamShare,
+        Reason::StreamPlaces,
+        Reason::StreamIdle,
+        Reason::DialReach,
+        Reason::DialBudget,
+    ];
+    /// Those for which HTTP clients are refused.
+    pub const OF_CLIENTS: [Reason; 7] = [
+        Reason::ConnectionShare,
+        Reason::ConnectionPlaces,
+        Reason::ConnectionReplaced,
+        Reason::BodyLate,
+        Reason::BodyMemory,
+        Reason::RequestPlaces,
+        Reason::RequestHead,
+    ];
+
     /// How the metrics name it.
     pub fn text(self) -> &'static str {
         match self {

@@ -40,6 +40,12 @@ mod row;
 mod tree;
 mod writer;
 
+/// How many bytes sled and the journal take of the folder `dir`.
+pub(crate) fn file_sizes(dir: &Path) -> [(&'static str, u64); 2] {
+    [("sled", tree::SLED), ("journal", journal::JOURNAL)]
+        .map(|(name, file)| (name, files::size(&dir.join(file))))
+}
+
 /// Longest key, bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value, bytes: twenty records of full size.

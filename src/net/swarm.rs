@@ -122,7 +122,7 @@ pub struct Network {
     traffic: Traffic,
     refusals: Refusals,
     sources: PeerSources,
-    /// What this node counts.
+    /// What this node counts; its transport may count into the same.
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -287,12 +287,10 @@ impl Network {
         let gossip = &self.swarm.behaviour().gossip;
         let mesh =
             self.topics.iter().map(|(zone, topic)| (zone.clone(), gossip.mesh_peers(&topic.hash()).count()));
-        let counters = self.swarm.network_info();
-        let counters = counters.connection_counters();
+        let info = self.swarm.network_info();
         Traffic {
             peers: self.peers().count(),
-            connections: counters.num_established() as usize,
-            inbound: counters.num_established_incoming() as usize,
+            connections: info.connection_counters().num_established() as usize,
             blocked: self.peer_scores.blocked().count(),
             bootstrap: self.dialer.states(),
             mesh: mesh.collect(),

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncWrite, FutureExt, TryFutureExt};
+use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
@@ -16,7 +17,9 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
 
+use super::counted::CountedMuxer;
 use crate::net::swarm::NetworkError;
+use crate::telemetry::metrics::{self, Metrics};
 
 /// A transport as the swarm takes it: authenticated and multiplexed.
 pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
@@ -27,13 +30,30 @@ const STREAMS_PER_CONNECTION_MAX: usize = 256;
 /// The transport of a node with this key: `/ip4|ip6|dns…/…/tcp/…`, `/udp/…/quic-v1` and `/dnsaddr/…`. Needs a tokio
 /// runtime.
 pub fn transport(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
-    Ok(ByName(Shared(Arc::new(Mutex::new(by_address(keypair)?)))).boxed())
+    counted_transport(keypair, &Arc::default())
 }
 
-fn by_address(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
-    let tcp = over(Tcp::new(), keypair)?;
+/// The same; its connections are counted.
+pub(crate) fn counted_transport(
+    keypair: &Keypair,
+    metrics: &Arc<Metrics>,
+) -> Result<PeerTransport, NetworkError> {
+    Ok(ByName(Shared(Arc::new(Mutex::new(by_address(keypair, metrics)?)))).boxed())
+}
+
+/// Counts here, where it is known which of the two a name led to.
+fn by_address(keypair: &Keypair, metrics: &Arc<Metrics>) -> Result<PeerTransport, NetworkError> {
+    let counted = |transport: metrics::Transport| {
+        let metrics = metrics.clone();
+        move |(peer, muxer): (PeerId, StreamMuxerBox), point: ConnectedPoint| {
+            let metrics = metrics.connected(point.is_listener(), transport);
+            (peer, StreamMuxerBox::new(CountedMuxer::new(muxer, metrics)))
+        }
+    };
+    let tcp = over(Tcp::new(), keypair)?.map(counted(metrics::Transport::Tcp));
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map(counted(metrics::Transport::Quic));
     Ok(quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
 }
 

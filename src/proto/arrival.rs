@@ -29,6 +29,9 @@ pub enum Taken {
 }
 
 impl Taken {
+    /// All.
+    pub const ALL: [Taken; 5] = [Taken::New, Taken::Stale, Taken::Duplicate, Taken::NoRoom, Taken::Refused];
+
     /// As metrics name it.
     pub fn text(self) -> &'static str {
         match self {
@@ -42,6 +45,9 @@ impl Taken {
 }
 
 impl Via {
+    /// All.
+    pub const ALL: [Via; 4] = [Via::Local, Via::Gossip, Via::Sync, Via::Store];
+
     /// As metrics name it.
     pub fn text(self) -> &'static str {
         match self {

@@ -1,5 +1,8 @@
 //! The trace that work is part of: taken from where a call came from, and passed on to where it goes.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing::dispatcher::{self, Dispatch};
@@ -9,6 +12,8 @@ use tracing_subscriber::registry::LookupSpan as _;
 
 use crate::proto::call::TraceParent;
 
+/// Whether this process makes traces.
+static IS_ON: AtomicBool = AtomicBool::new(false);
 /// Spans around a moment that are looked through for one of a trace: more are never within each other.
 const DEPTH_MAX: usize = 32;
 
@@ -30,6 +35,20 @@ pub(crate) fn current_ids(dispatch: &Dispatch) -> Option<Ids> {
         span_id: current.span_id().to_string(),
         flags: format!("{:02x}", current.trace_flags().to_u8()),
     })
+}
+
+/// Spans of this process may be part of traces from now on.
+pub(super) fn begin() {
+    IS_ON.store(true, Relaxed);
+}
+
+/// The trace that the program is in now, if it is sent to a collector. Costs nothing where this process makes no traces.
+pub(crate) fn sampled_trace() -> Option<String> {
+    if !IS_ON.load(Relaxed) {
+        return None;
+    }
+    let current = dispatcher::get_default(current).filter(SpanContext::is_sampled)?;
+    Some(current.trace_id().to_string())
 }
 
 /// The innermost span of a trace. Between it and the moment may be spans that only the log knows.
@@ -59,6 +78,13 @@ pub(crate) fn nest(span: &Span, within: &Span) {
     if !span.is_disabled() && !within.is_disabled() {
         // As in `adopt`.
         let _started = span.set_parent(within.context());
+    }
+}
+
+/// The span has another name than it began with. To record one does nothing once its context was asked for.
+pub(crate) fn rename(span: &Span, name: String) {
+    if !span.is_disabled() {
+        span.context().span().update_name(name);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::atomic::AtomicU64;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
@@ -13,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::histogram::Histogram;
-use super::metrics::Metrics;
+use super::metrics::{CALL_DURATION, Exemplar, Metrics};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -109,7 +110,7 @@ impl Readings {
         _ = encode_registry(&mut text, &self.registry);
         _ = encode_eof(&mut text);
         match format {
-            Format::OpenMetrics => text,
+            Format::OpenMetrics => with_exemplars(text, counted.calls.exemplars()),
             Format::Text => older(&text),
         }
     }
@@ -152,6 +153,29 @@ fn family<M: Metric + Default + Clone>(
         made
     };
     families.entry(name).or_insert_with(make).clone()
+}
+
+/// The same with calls that a collector knows, each at the bucket that it was counted in. The library lets nobody make one.
+fn with_exemplars(text: String, mut exemplars: BTreeMap<String, Exemplar>) -> String {
+    if exemplars.is_empty() {
+        return text;
+    }
+    let begin = format!("{CALL_DURATION}_bucket{{le=\"");
+    let mut lines = String::with_capacity(text.len());
+    for line in text.lines() {
+        lines.push_str(line);
+        let bucket = line.strip_prefix(&begin).and_then(|rest| rest.split_once("\",")?.1.split_once('}'));
+        let bound = line.strip_prefix(&begin).and_then(|rest| rest.split('"').next()?.parse::<f64>().ok());
+        if let (Some((series, _)), Some(bound)) = (bucket, bound)
+            && exemplars.get(series).is_some_and(|exemplar| exemplar.seconds <= bound)
+            && let Some(Exemplar { trace, seconds, ended }) = exemplars.remove(series)
+        {
+            let ended = ended.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            _ = write!(lines, " # {{trace_id=\"{trace}\"}} {seconds} {ended}");
+        }
+        lines.push('\n');
+    }
+    lines
 }
 
 /// The same in the format 0.0.4: there a counter is described under the name of its lines, and exemplars and the last line are

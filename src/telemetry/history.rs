@@ -20,7 +20,7 @@ const MINUTES_MAX: usize = 60;
 pub(crate) const PARTS_MAX: usize = 108;
 
 /// Names of the numbers of a sample, in their order.
-pub(crate) const SERIES: [&str; 24] = [
+pub(crate) const SERIES: [&str; 26] = [
     "calls",
     "failed",
     "call_p50_s",
@@ -38,6 +38,8 @@ pub(crate) const SERIES: [&str; 24] = [
     "lag_s",
     "records",
     "agents",
+    "bytes_in",
+    "bytes_out",
     "rtt_p50_s",
     "cpu",
     "rss_bytes",

@@ -3,6 +3,8 @@
 //!
 //! One value of [`Metrics`] belongs to one node; every part of the node that counts has a share of it.
 
+mod calls;
+
 use std::fmt::{self, Debug};
 use std::hash::Hash;
 use std::sync::atomic::AtomicUsize;
@@ -11,29 +13,29 @@ use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
-use tokio::time::Instant;
 
+pub(crate) use self::calls::{
+    CallMetrics, CallStage, DURATION as CALL_DURATION, Exemplar, Side, WaitingCall,
+};
 use super::histogram::{CALL, FAST, Histogram, Reading, SPREAD};
-use super::recent_calls::{CallEnd, CallState, CallSubject, RecentCalls};
-use crate::proto::call::{CallFailure, Outcome};
-use crate::proto::code::{Code, Fault};
-use crate::proto::identity::PeerKey;
 use crate::proto::io::Via;
-use crate::proto::time::Timestamp;
 
 /// Sets of labels of the HTTP server and of the MCP server that are told apart; what comes beyond is one more. A client chooses
 /// among the paths and methods that there are, and could have all of them.
 const HTTP_SERIES_MAX: usize = 24;
 const MCP_SERIES_MAX: usize = 12;
+/// Ways of what is counted both ways.
+const DIRECTION: (&str, [&str; 2]) = ("direction", ["in", "out"]);
 /// What stands in the place of labels beyond those.
 pub(crate) const OTHER: &str = "other";
 
 /// Labels with values of this program.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The counted numbers of a node.
@@ -41,25 +43,38 @@ pub(crate) struct Metrics {
     pub(super) registry: Registry,
     pub(crate) calls: CallMetrics,
     find: Histograms<Labels<1>>,
-    find_zones: Counters<1>,
+    find_zones: ListedCounters,
     http: BoundedHistograms<Vec<(&'static str, String)>>,
     /// Requests of all of these.
     http_all: Histogram,
     mcp: BoundedHistograms<Labels<2>>,
-    sync_sessions: Counters<1>,
-    sync_records: Counters<1>,
-    sync_bytes: Counters<1>,
-    pub(crate) sync_took: Histogram,
+    syncs: SyncMetrics,
     propagation: Histograms<Labels<1>>,
     pub(crate) rtt: Histogram,
-    dials: Counters<1>,
-    verdicts: Counters<1>,
-    offences: Counters<1>,
+    dials: ListedCounters,
+    verdicts: ListedCounters,
+    offences: ListedCounters,
     /// One turn of the driver without its wait: the one task that everything waits for.
     pub(crate) driver_turn: Histogram,
     pub(crate) store_write: Histogram,
+    store_bytes: Gauges<1>,
+    links: LinkMetrics,
     /// Events that watchers were too slow for.
     pub(crate) events_missed: Counter,
+}
+
+/// What is counted of comparisons with peers that this node began.
+struct SyncMetrics {
+    sessions: ListedCounters,
+    records: ListedCounters,
+    bytes: ListedCounters,
+    took: Histogram,
+}
+
+/// What is counted of connections with peers.
+struct LinkMetrics {
+    open: Gauges<2>,
+    bytes: Counters<2>,
 }
 
 /// What was counted until one moment.
@@ -73,41 +88,41 @@ pub(crate) struct Counted {
     pub(crate) rtt: Reading,
     pub(crate) driver_turn: Reading,
     pub(crate) spread: Reading,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
 }
 
-/// What is counted of calls.
-pub(crate) struct CallMetrics {
-    /// All that ended, whoever's part they were, and those that failed.
-    all: Histogram,
-    failed: Counter,
-    ended: Counters<3>,
-    took: Histograms<Labels<2>>,
-    in_flight: Family<Labels<1>, Gauge>,
-    bytes: Counters<2>,
-    offers: Counters<1>,
-    pub(crate) recent: RecentCalls,
+/// What is counted of a connection with a peer, which is open until this is dropped.
+pub(crate) struct ConnectionMetrics {
+    /// Bytes that came in on its streams, and that left on them.
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    open: Gauge,
 }
 
-/// Whose part of a call it is.
+impl Drop for ConnectionMetrics {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// How bytes travel to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// A client of this node calls an agent of this host.
-    Local,
-    /// A client of this node calls another host.
-    Caller,
-    /// Another node calls an agent of this host.
-    Host,
+pub(crate) enum Transport {
+    Tcp,
+    Quic,
 }
 
-/// A call under way. Dropped without an end it was cancelled.
-pub(crate) struct CallUnderWay<'a> {
-    metrics: &'a CallMetrics,
-    side: Side,
-    began: Instant,
-    /// Among the recent calls.
-    number: u64,
-    end: CallEnd,
-    is_ended: bool,
+impl Transport {
+    const ALL: [Transport; 2] = [Transport::Tcp, Transport::Quic];
+
+    fn label(self) -> (&'static str, &'static str) {
+        let text = match self {
+            Transport::Tcp => "tcp",
+            Transport::Quic => "quic",
+        };
+        ("transport", text)
+    }
 }
 
 /// Histograms of labels among which whoever asks may choose.
@@ -128,6 +143,24 @@ impl<L: Clone + Eq + Hash> BoundedHistograms<L> {
     }
 }
 
+/// Counters by the values of one label, all of which are there from the start.
+struct ListedCounters {
+    label: &'static str,
+    family: Counters<1>,
+}
+
+impl ListedCounters {
+    fn inc(&self, value: &'static str) {
+        self.inc_by(value, 1);
+    }
+
+    fn inc_by(&self, value: &'static str, count: usize) {
+        let labels = [(self.label, value)];
+        debug_assert!(self.family.get(&labels).is_some(), "{value} is not listed as a {}", self.label);
+        self.family.get_or_create(&labels).inc_by(count as u64);
+    }
+}
+
 /// Registers what it makes.
 #[derive(Default)]
 struct Maker(Registry);
@@ -140,6 +173,20 @@ impl Maker {
 
     fn counters<const N: usize>(&mut self, name: &str, help: &str) -> Counters<N> {
         self.add(name, help, Counters::default())
+    }
+
+    fn listed<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        (label, values): (&'static str, [&'static str; N]),
+    ) -> ListedCounters {
+        let family = begun(self.counters(name, help), values.map(|value| [(label, value)]));
+        ListedCounters { label, family }
+    }
+
+    fn gauges<const N: usize>(&mut self, name: &str, help: &str) -> Gauges<N> {
+        self.add(name, help, Gauges::default())
     }
 
     fn histogram(&mut self, name: &str, help: &str, bounds: &'static [f64]) -> Histogram {
@@ -167,6 +214,15 @@ impl Maker {
     }
 }
 
+/// The same, with what has these labels there from the start, so that the rate of each has its first event.
+fn begun<const N: usize, M, C: MetricConstructor<M>>(
+    family: Family<Labels<N>, M, C>,
+    all: impl IntoIterator<Item = Labels<N>>,
+) -> Family<Labels<N>, M, C> {
+    all.into_iter().for_each(|labels| drop(family.get_or_create(&labels)));
+    family
+}
+
 impl Default for Metrics {
     fn default() -> Metrics {
         let mut maker = Maker::default();
@@ -174,9 +230,15 @@ impl Default for Metrics {
             [|| Histogram::new(CALL), || Histogram::new(FAST), || Histogram::new(SPREAD)];
         Metrics {
             calls: CallMetrics::new(&mut maker, call),
-            find: maker.histograms("aop_find_duration_seconds", "How long searches took", fast),
-            find_zones: maker
-                .counters("aop_find_zones", "Zones that searches asked for, by how each answered"),
+            find: begun(
+                maker.histograms("aop_find_duration_seconds", "How long searches took", fast),
+                [[("complete", "true")], [("complete", "false")]],
+            ),
+            find_zones: maker.listed(
+                "aop_find_zones",
+                "Zones that searches asked for, by how each answered",
+                ("status", ["held", "answered", "cached", "stale", "unreachable", "skipped"]),
+            ),
             http: maker.bounded(
                 HTTP_SERIES_MAX,
                 "http_server_request_duration_seconds",
@@ -190,25 +252,40 @@ impl Default for Metrics {
                 "How long requests of MCP clients took",
                 call,
             ),
-            sync_sessions: maker.counters("aop_sync_sessions", "Comparisons with peers that this node began"),
-            sync_records: maker.counters("aop_sync_records", "Records exchanged in them"),
-            sync_bytes: maker.counters("aop_sync_bytes", "Bytes of their questions and answers"),
-            sync_took: maker.histogram("aop_sync_duration_seconds", "How long they took", SPREAD),
-            propagation: maker.histograms(
-                "aop_record_propagation_seconds",
-                "Time from the writing of a new record to its coming here, errors of both clocks included",
-                spread,
+            syncs: SyncMetrics::new(&mut maker),
+            propagation: begun(
+                maker.histograms(
+                    "aop_record_propagation_seconds",
+                    "Time from the writing of a new record to its coming here, errors of both clocks included",
+                    spread,
+                ),
+                [[("via", Via::Gossip.text())], [("via", Via::Sync.text())]],
             ),
             rtt: maker.histogram("aop_peer_rtt_seconds", "Round trips of pings to connected peers", FAST),
-            dials: maker.counters("aop_dials", "Connections that this node tried to open, by how that ended"),
-            verdicts: maker.counters("aop_gossip_verdicts", "Messages of gossip, by what was made of them"),
-            offences: maker.counters("aop_offences", "Breaches of the protocol by peers"),
+            dials: maker.listed(
+                "aop_dials",
+                "Connections that this node tried to open, by how that ended",
+                ("result", ["ok", "failed", "refused", "self"]),
+            ),
+            verdicts: maker.listed(
+                "aop_gossip_verdicts",
+                "Messages of gossip, by what was made of them",
+                ("verdict", ["accept", "ignore", "reject"]),
+            ),
+            offences: maker.listed(
+                "aop_offences",
+                "Breaches of the protocol by peers",
+                ("kind", ["record", "request", "sync", "answer", "greedy"]),
+            ),
             driver_turn: maker.histogram(
                 "aop_driver_turn_seconds",
                 "Turns of the one task that decides, without its waits",
                 FAST,
             ),
             store_write: maker.histogram("aop_store_write_duration_seconds", "Writes to the store", FAST),
+            store_bytes: maker
+                .gauges("aop_store_bytes", "Size of the store's files, looked at once a minute"),
+            links: LinkMetrics::new(&mut maker),
             events_missed: maker.add(
                 "aop_events_missed",
                 "Events that watchers did not get because they read too slowly",
@@ -216,6 +293,59 @@ impl Default for Metrics {
             ),
             registry: maker.0,
         }
+    }
+}
+
+impl SyncMetrics {
+    fn new(maker: &mut Maker) -> SyncMetrics {
+        SyncMetrics {
+            sessions: maker.listed(
+                "aop_sync_sessions",
+                "Comparisons with peers that this node began",
+                ("result", ["equal", "repaired", "failed"]),
+            ),
+            records: maker.listed("aop_sync_records", "Records exchanged in them", DIRECTION),
+            bytes: maker.listed("aop_sync_bytes", "Bytes of their questions and answers", DIRECTION),
+            took: maker.histogram("aop_sync_duration_seconds", "How long they took", SPREAD),
+        }
+    }
+}
+
+impl LinkMetrics {
+    fn new(maker: &mut Maker) -> LinkMetrics {
+        let (label, directions) = DIRECTION;
+        let all = || {
+            let of = move |way| Transport::ALL.map(|transport| [(label, way), transport.label()]);
+            directions.into_iter().flat_map(of)
+        };
+        LinkMetrics {
+            open: begun(
+                maker.gauges("aop_connections", "Open connections, by who opened them and how bytes travel"),
+                all(),
+            ),
+            bytes: begun(
+                maker.counters(
+                    "aop_network_bytes",
+                    "Bytes of streams with peers, without what encryption and the transport add",
+                ),
+                all(),
+            ),
+        }
+    }
+
+    fn opened(&self, is_inbound: bool, transport: Transport) -> ConnectionMetrics {
+        let bytes = |way| self.bytes.get_or_create_owned(&[("direction", way), transport.label()]);
+        let way = if is_inbound { "in" } else { "out" };
+        let open = self.open.get_or_create_owned(&[("direction", way), transport.label()]);
+        open.inc();
+        ConnectionMetrics { received: bytes("in"), sent: bytes("out"), open }
+    }
+
+    /// By all transports.
+    fn bytes(&self, way: &'static str) -> u64 {
+        let of =
+            |transport: Transport| self.bytes.get_or_create(&[("direction", way), transport.label()]).get();
+        Transport::ALL.map(of).iter().sum()
     }
 }
 
@@ -227,18 +357,27 @@ impl Metrics {
             first.and(&second)
         };
         Counted {
-            calls: self.calls.all.read(),
-            failed: self.calls.failed.get(),
-            in_flight: [Side::Local, Side::Caller, Side::Host]
-                .map(|side| self.calls.in_flight.get_or_create(&[side.label()]).get())
-                .iter()
-                .sum(),
+            calls: self.calls.all(),
+            failed: self.calls.failed(),
+            in_flight: self.calls.in_flight(),
             finds: of(&self.find, "complete", ["true", "false"]),
             http: self.http_all.read(),
             rtt: self.rtt.read(),
             driver_turn: self.driver_turn.read(),
             spread: of(&self.propagation, "via", [Via::Gossip.text(), Via::Sync.text()]),
+            received_bytes: self.links.bytes("in"),
+            sent_bytes: self.links.bytes("out"),
         }
+    }
+
+    /// A connection with a peer opened.
+    pub(crate) fn connected(&self, is_inbound: bool, transport: Transport) -> ConnectionMetrics {
+        self.links.opened(is_inbound, transport)
+    }
+
+    /// So much room these files of the store take.
+    pub(crate) fn stored(&self, file: &'static str, bytes: u64) {
+        self.store_bytes.get_or_create(&[("file", file)]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A search ended.
@@ -251,7 +390,7 @@ impl Metrics {
         let complete = if is_complete { "true" } else { "false" };
         self.find.get_or_create(&[("complete", complete)]).observe(took);
         for status in zones {
-            self.find_zones.get_or_create(&[("status", status)]).inc();
+            self.find_zones.inc(status);
         }
     }
 
@@ -278,14 +417,19 @@ impl Metrics {
 
     /// A comparison that this node began came to an end.
     pub(crate) fn synced(&self, result: &'static str, received: usize, sent: usize) {
-        self.sync_sessions.get_or_create(&[("result", result)]).inc();
-        self.sync_records.get_or_create(&[("direction", "in")]).inc_by(received as u64);
-        self.sync_records.get_or_create(&[("direction", "out")]).inc_by(sent as u64);
+        self.syncs.sessions.inc(result);
+        self.syncs.records.inc_by("in", received);
+        self.syncs.records.inc_by("out", sent);
+    }
+
+    /// A comparison that this node began took so long.
+    pub(crate) fn sync_took(&self, took: Duration) {
+        self.syncs.took.observe(took);
     }
 
     /// A question or an answer of a comparison that this node began went this way.
     pub(crate) fn exchanged(&self, direction: &'static str, bytes: usize) {
-        self.sync_bytes.get_or_create(&[("direction", direction)]).inc_by(bytes as u64);
+        self.syncs.bytes.inc_by(direction, bytes);
     }
 
     /// A record came that was written so long ago.
@@ -297,113 +441,15 @@ impl Metrics {
     }
 
     pub(crate) fn dialed(&self, result: &'static str) {
-        self.dials.get_or_create(&[("result", result)]).inc();
+        self.dials.inc(result);
     }
 
     pub(crate) fn judged(&self, verdict: &'static str) {
-        self.verdicts.get_or_create(&[("verdict", verdict)]).inc();
+        self.verdicts.inc(verdict);
     }
 
     pub(crate) fn offended(&self, kind: &'static str) {
-        self.offences.get_or_create(&[("kind", kind)]).inc();
-    }
-}
-
-impl CallMetrics {
-    fn new(maker: &mut Maker, call: fn() -> Histogram) -> CallMetrics {
-        CallMetrics {
-            all: call(),
-            failed: Counter::default(),
-            ended: maker.counters("aop_calls", "Calls that ended, by whose part it was and how"),
-            took: maker.histograms("aop_call_duration_seconds", "How long calls took, waits included", call),
-            in_flight: maker.add("aop_calls_in_flight", "Calls that have not ended", Family::default()),
-            bytes: maker.counters("aop_call_bytes", "Bytes of inputs and outputs of calls over the mesh"),
-            offers: maker.counters("aop_call_offers", "Offers of calls to hosts, by what came of them"),
-            recent: RecentCalls::default(),
-        }
-    }
-
-    /// A call begins, `now` by this node's clock.
-    pub(crate) fn begin(&self, side: Side, subject: CallSubject, now: Timestamp) -> CallUnderWay<'_> {
-        self.in_flight.get_or_create(&[side.label()]).inc();
-        let began = Instant::now();
-        let number = self.recent.begin(subject, side, now, began);
-        // What is dropped without a word was given up.
-        let state = CallState::Failed(Outcome::Unknown, Code::Cancelled);
-        let end = CallEnd { state, peer: None, bytes: None };
-        CallUnderWay { metrics: self, side, began, number, end, is_ended: false }
-    }
-
-    /// A call that was not begun.
-    pub(crate) fn refused(&self, side: Side, failure: &CallFailure) {
-        let labels = [side.label(), ("outcome", failure.outcome.text()), ("code", failure.code.text())];
-        self.ended.get_or_create(&labels).inc();
-    }
-
-    /// A host answered an offer, or did not.
-    pub(crate) fn offered(&self, result: &'static str) {
-        self.offers.get_or_create(&[("result", result)]).inc();
-    }
-}
-
-impl CallUnderWay<'_> {
-    /// This other node has to do with it.
-    pub(crate) fn with(&mut self, peer: Option<PeerKey>) {
-        self.end.peer = peer;
-    }
-
-    /// Its input and its output went over the mesh.
-    pub(crate) fn carried(&mut self, input: usize, output: usize) {
-        self.end.bytes = Some((input, output));
-        let (input_way, output_way) = if self.side == Side::Host { ("in", "out") } else { ("out", "in") };
-        for (direction, bytes) in [(input_way, input), (output_way, output)] {
-            let labels = [self.side.label(), ("direction", direction)];
-            self.metrics.bytes.get_or_create(&labels).inc_by(bytes as u64);
-        }
-    }
-
-    /// It ended: with a failure, or well.
-    pub(crate) fn end(mut self, failure: Option<&CallFailure>) {
-        if failure.is_some_and(|failure| failure.code.fault() != Fault::Sender) {
-            self.metrics.failed.inc();
-        }
-        self.end.state = CallState::of(failure);
-        self.count();
-    }
-
-    fn count(&mut self) {
-        self.is_ended = true;
-        let now = Instant::now();
-        self.metrics.recent.end(self.number, self.end, now);
-        let (outcome, code) = match self.end.state {
-            CallState::Failed(outcome, code) => (outcome.text(), code.text()),
-            CallState::UnderWay | CallState::Answered => ("ok", ""),
-        };
-        let (side, outcome) = (self.side.label(), ("outcome", outcome));
-        self.metrics.in_flight.get_or_create(&[side]).dec();
-        self.metrics.ended.get_or_create(&[side, outcome, ("code", code)]).inc();
-        let took = now - self.began;
-        self.metrics.took.get_or_create(&[side, outcome]).observe(took);
-        self.metrics.all.observe(took);
-    }
-}
-
-impl Drop for CallUnderWay<'_> {
-    fn drop(&mut self) {
-        if !self.is_ended {
-            self.count();
-        }
-    }
-}
-
-impl Side {
-    fn label(self) -> (&'static str, &'static str) {
-        let text = match self {
-            Side::Local => "local",
-            Side::Caller => "caller",
-            Side::Host => "host",
-        };
-        ("side", text)
+        self.offences.inc(kind);
     }
 }
 

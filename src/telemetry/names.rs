@@ -11,6 +11,7 @@ use std::fmt::Display;
 use tracing::Span;
 use tracing::field::{Empty, display};
 
+use super::context;
 use crate::proto::call::{CallFailure, CallId};
 use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
@@ -26,20 +27,23 @@ const CALL_METHOD: &str = "aop.call/1";
 /// Longest text of a client in a span, bytes.
 const TEXT_BYTES_MAX: usize = 128;
 
-/// A request of an HTTP client; its route is not known before it was answered.
-pub(crate) fn http(method: &'static str) -> Span {
+/// A request of an HTTP client to this `server`, as it names it; its route is not known before it was answered.
+pub(crate) fn http(method: &'static str, version: &'static str, server: Option<(&str, Option<u16>)>) -> Span {
+    let address = server.map(|(address, _)| clean_short(address, TEXT_BYTES_MAX));
     tracing::info_span!(
         target: TARGET, parent: None, "http",
         otel.name = method, otel.kind = "server", otel.status_code = Empty, error.type = Empty,
         http.request.method = method, http.route = Empty, http.response.status_code = Empty,
-        url.scheme = "http", network.protocol.version = "1.1",
+        url.scheme = "http", network.protocol.version = version, network.transport = "tcp",
+        server.address = address, server.port = server.and_then(|(_, port)| port),
     )
 }
 
 /// It was answered.
 pub(crate) fn http_answered(span: &Span, method: &'static str, route: Option<&str>, status: u16) {
     if let Some(route) = route {
-        span.record("otel.name", format!("{method} {route}")).record("http.route", route);
+        context::rename(span, format!("{method} {route}"));
+        span.record("http.route", route);
     }
     span.record("http.response.status_code", status);
     // What a client did wrong is no error of the server.
@@ -48,8 +52,13 @@ pub(crate) fn http_answered(span: &Span, method: &'static str, route: Option<&st
     }
 }
 
-/// A request of an MCP client; of a tool if it calls one.
-pub(crate) fn mcp(method: &'static str, tool: Option<&str>, id: &impl Display) -> Span {
+/// A request of an MCP client, in the revision that it speaks; of a tool if it calls one.
+pub(crate) fn mcp(
+    method: &'static str,
+    tool: Option<&str>,
+    id: &impl Display,
+    version: Option<impl Display>,
+) -> Span {
     let tool = tool.map(|tool| clean_short(tool, TEXT_BYTES_MAX));
     tracing::info_span!(
         target: TARGET, parent: None, "mcp",
@@ -58,6 +67,7 @@ pub(crate) fn mcp(method: &'static str, tool: Option<&str>, id: &impl Display) -
         mcp.method.name = method, gen_ai.tool.name = tool.as_deref(),
         gen_ai.operation.name = tool.as_ref().map(|_| "execute_tool"),
         jsonrpc.request.id = clean_short(&id.to_string(), TEXT_BYTES_MAX), network.transport = "tcp",
+        mcp.protocol.version = version.map(|version| clean_short(&version.to_string(), TEXT_BYTES_MAX)),
     )
 }
 
@@ -103,22 +113,39 @@ pub(crate) fn offered(peer: &PeerKey, call: CallId) -> Span {
     )
 }
 
-/// A model that is asked.
-pub(crate) fn chat(model: &str) -> Span {
+/// A model that is asked at this URL. Whoever runs it, it speaks as the first of its kind does, which the conventions take for
+/// its name.
+pub(crate) fn chat(model: &str, url: &str) -> Span {
+    let (address, port) = server_of(url);
     tracing::info_span!(
         target: TARGET, "chat",
         otel.name = format!("chat {model}"), otel.kind = "client", otel.status_code = Empty, error.type = Empty,
-        gen_ai.operation.name = "chat", gen_ai.request.model = model,
+        gen_ai.operation.name = "chat", gen_ai.request.model = model, gen_ai.provider.name = "openai",
+        gen_ai.usage.input_tokens = Empty, gen_ai.usage.output_tokens = Empty,
+        server.address = address, server.port = port,
     )
 }
 
-/// An HTTP server of an agent that is asked.
-pub(crate) fn post() -> Span {
+/// What the model's server says that it took, tokens.
+pub(crate) fn used(span: &Span, input: u64, output: u64) {
+    span.record("gen_ai.usage.input_tokens", input).record("gen_ai.usage.output_tokens", output);
+}
+
+/// An HTTP server of an agent that is asked, at this URL if that is known before.
+pub(crate) fn post(url: Option<&str>) -> Span {
+    let (address, port) = url.map(server_of).unwrap_or_default();
     tracing::info_span!(
         target: TARGET, "post",
         otel.name = "POST", otel.kind = "client", otel.status_code = Empty, error.type = Empty,
-        http.request.method = "POST",
+        http.request.method = "POST", server.address = address, server.port = port,
     )
+}
+
+/// Host and port of a URL, and nothing else: the rest may hold keys.
+fn server_of(url: &str) -> (Option<String>, Option<u16>) {
+    let url = reqwest::Url::parse(url).ok();
+    let address = url.as_ref().and_then(|url| url.host_str().map(str::to_owned));
+    (address, url.and_then(|url| url.port_or_known_default()))
 }
 
 /// A tool of an MCP server that is called.
@@ -128,8 +155,16 @@ pub(crate) fn tool(tool: &str) -> Span {
         target: TARGET, "tool",
         otel.name = format!("tools/call {tool}"), otel.kind = "client", otel.status_code = Empty,
         error.type = Empty, mcp.method.name = "tools/call", gen_ai.operation.name = "execute_tool",
-        gen_ai.tool.name = tool,
+        gen_ai.tool.name = tool, network.transport = Empty, mcp.protocol.version = Empty,
     )
+}
+
+/// How its server is spoken with, and in which revision.
+pub(crate) fn spoken(span: &Span, transport: &'static str, version: Option<impl Display>) {
+    span.record("network.transport", transport);
+    if let Some(version) = version {
+        span.record("mcp.protocol.version", clean_short(&version.to_string(), TEXT_BYTES_MAX));
+    }
 }
 
 /// A program that is run.
@@ -137,8 +172,13 @@ pub(crate) fn run(program: &str) -> Span {
     tracing::info_span!(
         target: TARGET, "run",
         otel.name = format!("run {program}"), otel.kind = "internal", otel.status_code = Empty,
-        error.type = Empty, process.executable.name = program,
+        error.type = Empty, process.executable.name = program, process.exit.code = Empty,
     )
+}
+
+/// With which code it ended.
+pub(crate) fn exited(span: &Span, code: i32) {
+    span.record("process.exit.code", code);
 }
 
 /// A search.
@@ -174,8 +214,15 @@ pub(crate) fn sync(peer: &PeerKey) -> Span {
     tracing::info_span!(
         target: TARGET, parent: None, "sync",
         otel.kind = "internal", otel.status_code = Empty, error.type = Empty,
-        aop.peer.id = %peer,
+        aop.peer.id = %peer, aop.sync.questions = Empty, aop.sync.sent = Empty, aop.sync.received = Empty,
     )
+}
+
+/// What it took: questions of this node, bytes of them, bytes of the answers.
+pub(crate) fn synced(span: &Span, questions: u64, sent: u64, received: u64) {
+    span.record("aop.sync.questions", questions)
+        .record("aop.sync.sent", sent)
+        .record("aop.sync.received", received);
 }
 
 /// How long the work waited for its place.

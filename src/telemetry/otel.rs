@@ -24,7 +24,7 @@ use tracing_subscriber::registry::LookupSpan;
 use self::queue::{BoundedQueue, CountedExporter, Counts};
 pub(crate) use self::settings::SettingError;
 use self::settings::{Settings, wrong};
-use super::names;
+use super::{context, names};
 
 /// How long a stop waits for the last spans; the whole node has 5 s.
 const STOP_TIME_MAX: Duration = Duration::from_millis(500);
@@ -68,6 +68,7 @@ impl Traces {
             .with_sampler(settings.sampler())
             .with_resource(described(&[]))
             .build();
+        context::begin();
         Ok(Some(Traces { provider, resource }))
     }
 

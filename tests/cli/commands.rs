@@ -878,6 +878,12 @@ async fn the_description_of_the_api_lists_routes_that_exist() {
             let line = format!("{} {}", method.to_uppercase(), path.replace("{agent}", "nobody@."));
             let (status, body) = ask(served.addr, &line, &[HOST, JSON], "").await;
             assert!(status != 405 && !body.contains("unknown_route"), "{line}: {status} {body}");
+            for response in methods[method]["responses"].as_object().unwrap().values() {
+                let is_error = response["$ref"] == "#/components/responses/Error";
+                let response =
+                    if is_error { &description["components"]["responses"]["Error"] } else { response };
+                assert!(response["headers"]["x-request-id"].is_object(), "{line}: {response}");
+            }
         }
     }
 }

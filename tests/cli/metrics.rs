@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -19,8 +20,14 @@ use super::processes::{Node, PATIENCE, until};
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 /// Own agents: more than those with series of their own.
 const AGENTS: usize = 120;
+/// Scrapers that never read, and where the answers are counted that they got.
+const HANGING: usize = 16;
+const SCRAPES: &str = "http_server_request_duration_seconds_count{http_request_method=\"GET\",\
+                       http_route=\"/metrics\",http_response_status_code=\"200\"}";
 /// What a node may cost who keeps its numbers.
 const SERIES_MAX: usize = 3_000;
+/// An agent with one place, which is free once there is a file `open` beside its own.
+const GATED: &str = "a-gated";
 /// In every name that a client or a peer of this test makes up.
 const CANARY: &str = "canary";
 /// What an own metric begins with. Those of the process and of the protocols have names that others chose.
@@ -127,10 +134,14 @@ fn write_agents(folder: &Path) {
         ("a-web", "[agent.run]\nhttp = { url = \"http://127.0.0.1:1/\" }".to_owned()),
         ("a-tools", "[agent.run]\nmcp = { url = \"http://127.0.0.1:1/mcp\" }".to_owned()),
         ("a-rare", "rate_limit = \"1/h\"\n".to_owned() + &run("cat")),
+        (
+            GATED,
+            "max_concurrency = 1\n".to_owned() + &run("while [ ! -e open ]; do sleep 0.02; done; echo '{}'"),
+        ),
     ] {
         write_agent(folder, name, &lines);
     }
-    for number in 0..AGENTS - 7 {
+    for number in 0..AGENTS - 8 {
         write_agent(folder, &format!("b-{number:03}"), &run("! grep -q bad && echo '{}'"));
     }
 }
@@ -158,7 +169,7 @@ fn make_calls(node: &Node, peer: &Node) {
         let input = json!({"task": "x", "tool": "x", "arguments": {}});
         assert_eq!(call(node, &format!("{agent}@."), &input), code, "{agent}");
     }
-    let calls: Vec<Value> = (0..AGENTS - 7)
+    let calls: Vec<Value> = (0..AGENTS - 8)
         .flat_map(|number| ["good", "bad"].map(|task| (number, task)))
         .map(|(number, task)| json!({"agent": format!("b-{number:03}@."), "input": {"task": task}}))
         .collect();
@@ -168,6 +179,41 @@ fn make_calls(node: &Node, peer: &Node) {
     assert_eq!(call(peer, "b-000@.", &json!({"task": "good"})), "");
     assert_eq!(call(peer, "b-000@.", &json!({"task": "bad"})), "agent_failed");
     assert_ne!(call(node, "canary-nobody@.", &json!({})), "");
+}
+
+/// The number of a series.
+fn counted(text: &str, series: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+}
+
+/// Calls of which one is at work and the others wait, of both nodes; they end before this does.
+fn make_waiting_calls(node: &Node, peer: &Node, folder: &Path) {
+    let agent = format!("{GATED}@.");
+    let call = |node| assert_eq!(self::call(node, &agent, &json!({"task": "x"})), "");
+    let in_flight = |node, side: &str, state: &str| {
+        let series = format!("aop_calls_in_flight{{side=\"{side}\",state=\"{state}\"}}");
+        counted(&metrics(node, "*/*").0, &series).unwrap()
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| call(node));
+        }
+        until("one is at work and one waits", PATIENCE, || {
+            (in_flight(node, "local", "working"), in_flight(node, "local", "waiting")) == (1.0, 1.0)
+        });
+        threads.spawn(|| call(peer));
+        until("that of the peer waits at both ends", PATIENCE, || {
+            (in_flight(peer, "caller", "waiting"), in_flight(node, "host", "waiting")) == (1.0, 1.0)
+        });
+        assert_eq!(in_flight(peer, "caller", "working") + in_flight(node, "host", "working"), 0.0);
+        fs::write(folder.join("open"), "").unwrap();
+    });
+    let nodes = [node, peer];
+    let all = nodes.iter().flat_map(|node| {
+        ["local", "caller", "host"]
+            .map(|side| in_flight(node, side, "waiting") + in_flight(node, side, "working"))
+    });
+    assert_eq!(all.sum::<f64>(), 0.0);
 }
 
 /// Everything that a client can make up.
@@ -277,11 +323,13 @@ fn exercised() -> &'static Exercised {
             request(&node, "GET /v1/agents/canary-bad@canary.org", &Value::Null) == 200
         });
         make_calls(&node, &peer);
+        make_waiting_calls(&node, &peer, &folder.path().join("node"));
         make_requests(&node);
         make_mcp_requests(&node);
-        for late in
-            ["aop_refused_total{", "aop_registry_last_sync_timestamp_seconds{", "aop_gossip_verdicts_total{"]
-        {
+        for late in [
+            "aop_refused_total{reason=\"handshake_deadline\"} 1",
+            "aop_registry_last_sync_timestamp_seconds{",
+        ] {
             until(late, PATIENCE, || metrics(&node, "*/*").0.contains(late));
         }
         let mut events = TcpStream::connect(node.ready.http.strip_prefix("http://").unwrap()).unwrap();
@@ -412,10 +460,7 @@ fn no_label_has_a_value_that_a_client_or_a_peer_made_up() {
 #[test]
 fn open_streams_and_bytes_of_comparisons_are_counted() {
     let text = &exercised().text;
-    let counted = |series: &str| -> f64 {
-        let line = text.lines().find_map(|line| line.strip_prefix(series));
-        line.unwrap_or_else(|| panic!("{series}\n{text}")).trim().parse().unwrap()
-    };
+    let counted = |series: &str| counted(text, series).unwrap_or_else(|| panic!("{series}\n{text}"));
     let [events, calls, mcp] =
         ["events", "calls", "mcp"].map(|kind| counted(&format!("aop_http_streams{{kind=\"{kind}\"}}")));
     assert_eq!((events, calls, mcp), (1.0, 0.0, 0.0));
@@ -423,6 +468,94 @@ fn open_streams_and_bytes_of_comparisons_are_counted() {
         let of = |what: &str| counted(&format!("aop_sync_{what}_total{{direction=\"{direction}\"}}"));
         assert!(of("bytes") > 100.0 * of("records"), "{direction}: {} {}", of("bytes"), of("records"));
     }
+}
+
+#[test]
+fn connections_bytes_files_servers_and_the_log_are_counted() {
+    let text = &exercised().text;
+    let counted = |series: &str| counted(text, series).unwrap_or_else(|| panic!("{series}\n{text}"));
+    // The peer dialed; what comparisons carried is part of what went both ways.
+    assert_eq!(counted("aop_connections{direction=\"in\",transport=\"tcp\"}"), 1.0);
+    for direction in ["in", "out"] {
+        let by_tcp =
+            counted(&format!("aop_network_bytes_total{{direction=\"{direction}\",transport=\"tcp\"}}"));
+        let synced = counted(&format!("aop_sync_bytes_total{{direction=\"{direction}\"}}"));
+        assert!(by_tcp > synced && synced > 0.0, "{direction}: {by_tcp} {synced}");
+    }
+    for file in ["sled", "journal"] {
+        assert!(counted(&format!("aop_store_bytes{{file=\"{file}\"}}")) > 0.0, "{file}");
+    }
+    assert_eq!(counted("aop_upstream_up{server=\"a-tools@.\"}"), 0.0);
+    assert!(counted("aop_log_records_total{level=\"warn\"}") >= 1.0, "a bootstrap peer is not there");
+}
+
+#[test]
+fn what_has_not_happened_yet_is_counted_as_never() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("quiet")).unwrap();
+    write_agent(&folder.path().join("quiet"), "idle", &run("cat"));
+    let node = start(folder.path(), "quiet", ".", &[]);
+    let text = metrics(&node, "*/*").0;
+    for series in [
+        "aop_agent_calls_total{agent=\"idle@.\",outcome=\"failed\"}",
+        "aop_call_bytes_total{side=\"host\",direction=\"in\"}",
+        "aop_call_duration_seconds_count{side=\"caller\",outcome=\"unknown\"}",
+        "aop_call_offers_total{result=\"lost\"}",
+        "aop_calls_total{side=\"local\",outcome=\"ok\",code=\"\"}",
+        "aop_connections{direction=\"in\",transport=\"quic\"}",
+        "aop_dials_total{result=\"failed\"}",
+        "aop_find_duration_seconds_count{complete=\"false\"}",
+        "aop_find_zones_total{status=\"unreachable\"}",
+        "aop_gossip_dropped_total{reason=\"over_budget\"}",
+        "aop_gossip_verdicts_total{verdict=\"reject\"}",
+        "aop_http_refused_total{reason=\"request_places\"}",
+        "aop_network_bytes_total{direction=\"in\",transport=\"tcp\"}",
+        "aop_offences_total{kind=\"record\"}",
+        "aop_record_propagation_seconds_count{via=\"sync\"}",
+        "aop_records_total{via=\"gossip\",result=\"refused\"}",
+        "aop_refused_total{reason=\"stream_share\"}",
+        "aop_requests_waited_total{how=\"busy\"}",
+        "aop_sync_records_total{direction=\"out\"}",
+        "aop_sync_sessions_total{result=\"failed\"}",
+    ] {
+        assert_eq!(counted(&text, series), Some(0.0), "{series}\n{text}");
+    }
+}
+
+/// Each has asked many times on one connection and reads nothing: what is said to it waits in its own place.
+#[test]
+fn scrapers_that_never_read_hold_up_no_call_and_no_other_scraper() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("scraped")).unwrap();
+    write_agent(&folder.path().join("scraped"), "busy", &run("cat"));
+    let node = start(folder.path(), "scraped", ".", &[]);
+    let address = node.ready.http.strip_prefix("http://").unwrap();
+    let asked = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+    let hanging: Vec<TcpStream> = (0..HANGING)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(asked.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let series = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+    // By now each has been told as much as its connection takes.
+    let mut looked = 0.0;
+    until("they are told nothing more", PATIENCE, || {
+        let text = metrics(&node, "*/*").0;
+        let told = counted(&text, SCRAPES).unwrap_or_default();
+        std::mem::replace(&mut looked, told) + 1.0 >= told && told > HANGING as f64
+    });
+    let before = series(&metrics(&node, "*/*").0);
+    let begin = Instant::now();
+    assert_eq!(call(&node, "busy@.", &json!({"task": "x"})), "");
+    let text = metrics(&node, "*/*").0;
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    // The call has none that was not there.
+    assert!(series(&text) <= before + 20, "{text}");
+    assert!(counted(&text, SCRAPES).unwrap() < 1_000.0 * HANGING as f64, "all was said to nobody");
+    drop(hanging);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -101,10 +101,14 @@ fn text(bytes: &[u8], number: u64) -> String {
     all(bytes, number).first().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
 }
 
-/// Attributes that are texts.
+/// Attributes that are texts and numbers.
 fn attributes(of: &[u8], number: u64) -> BTreeMap<String, String> {
+    let value = |value: &[u8]| match all(value, 3).first() {
+        Some(number) => i64::from_be_bytes(number[..].try_into().unwrap()).to_string(),
+        None => text(value, 1),
+    };
     let pairs = all(of, number).into_iter();
-    pairs.map(|pair| (text(&pair, 1), text(&all(&pair, 2)[0], 1))).collect()
+    pairs.map(|pair| (text(&pair, 1), value(&all(&pair, 2)[0]))).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -223,6 +227,19 @@ fn assert_logged(chain: &[Span], (caller, caller_log): (&Node, &Path), host_log:
     assert!(!logs.contains(CANARY), "{logs}");
 }
 
+/// The trace is found by the duration of its call, in the format that has a place for it.
+fn assert_counted(host: &Node) {
+    let metrics = |accept: &str| {
+        let asked = ureq::get(format!("{}/metrics", host.ready.http)).header("accept", accept);
+        asked.call().unwrap().into_body().read_to_string().unwrap()
+    };
+    let named = format!(" # {{trace_id=\"{TRACE}\"}} ");
+    let open = metrics("application/openmetrics-text");
+    let told: Vec<&str> = open.lines().filter(|line| line.contains(&named)).collect();
+    assert!(told.len() == 1 && told[0].contains(",side=\"host\",outcome=\"ok\"} 1 # "), "{open}");
+    assert!(!metrics("text/plain").contains("trace_id"));
+}
+
 /// Kinds of spans.
 const INTERNAL: u64 = 1;
 const SERVER: u64 = 2;
@@ -292,37 +309,142 @@ fn a_trace_leads_from_an_mcp_client_through_two_nodes_to_an_agent_and_both_logs_
     assert!(head.contains(&format!("traceparent: 00-{TRACE}-{parent}-01")), "{head}");
     assert!(!String::from_utf8_lossy(&bodies).contains(CANARY), "an input left with a span");
 
+    assert_counted(&host);
     assert_logged(&chain, (&caller, &caller_log), &host_log);
 }
 
+/// The spans that come until there are some by all of these names.
+fn spans_named(batches: &Receiver<Heard>, names: &[&str]) -> Vec<Span> {
+    let mut found: Vec<Span> = Vec::new();
+    let missing =
+        |found: &[Span]| names.iter().find(|name| found.iter().all(|span| span.name != **name)).copied();
+    while let Some(name) = missing(&found) {
+        let batch = batches.recv_timeout(PATIENCE);
+        let (_, body) = batch.unwrap_or_else(|_| panic!("no span {name} among {found:#?}"));
+        found.extend(spans(&body));
+    }
+    found
+}
+
+#[test]
+fn spans_say_whom_they_ask_how_and_what_that_took_and_no_key() {
+    let folder = TempDir::new().unwrap();
+    let agents = folder.path().join("agents");
+    fs::create_dir(&agents).unwrap();
+    let (collector, batches) = serve("");
+    let (model, _asked) = serve(
+        r#"{"choices": [{"message": {"content": "done"}}], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}"#,
+    );
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/upstream/server.py");
+    for (name, run) in [
+        ("program", "command = [\"sh\", \"-c\", \"exit 3\"]".to_owned()),
+        (
+            "model",
+            format!("chat = {{ base_url = \"{model}/v1?key={CANARY}\", model = \"m\", max_loops = 3 }}"),
+        ),
+        ("tool", format!("mcp = {{ command = [\"python3\", {script:?}, \"echo\"] }}\ntool = \"echo\"")),
+    ] {
+        let file = format!("[agent]\nname = \"{name}\"\ndescription = \"x\"\n[agent.run]\n{run}\n");
+        fs::write(agents.join(format!("{name}.toml")), file).unwrap();
+    }
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector),
+        ("OTEL_TRACES_SAMPLER", "always_on"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("AOP_LOG_FORMAT", "json"),
+    ];
+    let log = folder.path().join("log");
+    let node = start(&folder.path().join("data"), &log, &variables, &[], &agents);
+    until("the tool is there", || {
+        let url = format!("{}/v1/call/tool@.", node.ready.http);
+        let mut called = ureq::post(url).send_json(json!({"task": "x"})).ok()?;
+        called.body_mut().read_json::<Value>().ok()?["success"].as_bool().filter(|success| *success)
+    });
+    let post = |path: &str| {
+        let url = format!("{}{path}", node.ready.http);
+        ureq::post(url).header("x-request-id", "order-19").send_json(json!({"task": "x"})).unwrap()
+    };
+    post("/v1/call/model@.");
+    post("/v1/call/program@.?async=true");
+    call_by_mcp(&node, "model@.");
+
+    assert_described(&batches, &model, &node.ready.http);
+    // The work of a task is told of by the request that made it, long after that was answered.
+    let failed = line(&log, "call_failed");
+    assert_eq!((&failed["request"], &failed["agent"]), (&json!("order-19"), &json!("program@.")), "{failed}");
+}
+
+/// What spans say of a model, a program, a tool, and of what was asked of the node.
+fn assert_described(batches: &Receiver<Heard>, model: &str, node: &str) {
+    let names = ["chat m", "run sh", "tools/call echo", "POST /v1/call/{*agent}", "tools/call call_agent"];
+    let found = spans_named(batches, &names);
+    let of = |name: &str| &found.iter().rfind(|span| span.name == name).unwrap().attributes;
+    let port = |url: &str| url.rsplit(':').next().unwrap().to_owned();
+    let (model_port, node_port) = (port(model), port(node));
+    for (name, attribute, value) in [
+        ("chat m", "gen_ai.provider.name", "openai"),
+        // The answer is repeated unchanged, so there were two turns.
+        ("chat m", "gen_ai.usage.input_tokens", "14"),
+        ("chat m", "gen_ai.usage.output_tokens", "10"),
+        ("chat m", "server.address", "127.0.0.1"),
+        ("chat m", "server.port", &model_port),
+        ("run sh", "process.exit.code", "3"),
+        ("tools/call echo", "network.transport", "pipe"),
+        ("tools/call call_agent", "network.transport", "tcp"),
+        ("tools/call call_agent", "mcp.protocol.version", "2026-07-28"),
+        ("POST /v1/call/{*agent}", "server.address", "127.0.0.1"),
+        ("POST /v1/call/{*agent}", "server.port", &node_port),
+        ("POST /v1/call/{*agent}", "network.protocol.version", "1.1"),
+    ] {
+        assert_eq!(
+            of(name).get(attribute).map(String::as_str),
+            Some(value),
+            "{name} {attribute}: {found:#?}"
+        );
+    }
+    assert!(of("tools/call echo").contains_key("mcp.protocol.version"), "{found:#?}");
+    assert!(!format!("{found:?}").contains(CANARY), "{found:#?}");
+}
+
+/// One that refuses, and one that listens and says nothing.
 #[test]
 fn a_dead_collector_holds_nobody_up_and_what_it_lost_is_counted() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    collect_nothing(silent.local_addr().unwrap(), "4");
+    // Given back: nobody listens there.
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    line(collect_nothing(dead, "2048").path().join("log").as_path(), "collector_lost");
+}
+
+/// A node whose collector takes none of its spans, of which so many may wait.
+fn collect_nothing(dead: SocketAddr, waiting_max: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
-    // Taken and given back: nobody listens there.
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*format!("http://{dead}")),
         ("OTEL_TRACES_SAMPLER", "always_on"),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", waiting_max),
         ("AOP_LOG_FORMAT", "json"),
     ];
     let log = path("log");
     let mut node = start(&path("data"), &log, &variables, &[], folder.path());
     until("spans are counted that were dropped", || {
+        let asked = Instant::now();
         node.get::<Value>("/v1/find?q=x").unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
         let metrics = ureq::get(format!("{}/metrics", node.ready.http)).call().unwrap();
         let metrics = metrics.into_body().read_to_string().unwrap();
         let count = metrics.lines().find_map(|line| line.strip_prefix("aop_spans_dropped_total "));
         (count?.parse::<u64>().unwrap() > 0).then_some(())
     });
-    let told = line(&log, "collector_lost");
-    assert!(!told.to_string().contains(&dead.to_string()), "{told}");
     let stopping = Instant::now();
     node.signal("-TERM");
     assert!(node.child.wait().unwrap().success());
     assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
     line(&log, "node_stopped");
+    assert!(!fs::read_to_string(&log).unwrap().contains(&dead.to_string()), "it may hold a key");
+    folder
 }
 
 #[cfg(unix)]

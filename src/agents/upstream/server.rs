@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::answer;
 use super::child::Child;
@@ -23,6 +24,7 @@ use crate::agents::secrets::Secrets;
 use crate::document::run_config::McpServer;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
+use crate::telemetry::names;
 
 /// Calls in flight at one server: what an agent runs at once is far less, and inputs of this many fit in memory.
 pub(super) const CALLS_MAX: usize = 64;
@@ -77,7 +79,18 @@ impl Server {
                 format!("an MCP server of this agent has {CALLS_MAX} calls in flight; call again later");
             return Err(CallFailure::new(Code::Busy, Outcome::NotStarted, problem));
         };
+        let transport = match &self.address {
+            McpServer::Command(_) => "pipe",
+            McpServer::Url(_) => "tcp",
+        };
+        let version = connection.peer.peer_info().map(|info| info.protocol_version.clone());
+        names::spoken(&Span::current(), transport, version);
         connection.call(tool, arguments, invocation).await
+    }
+
+    /// Whether calls reach it.
+    pub(super) fn is_up(&self) -> bool {
+        self.connection().as_ref().is_some_and(|connection| !connection.is_closed())
     }
 
     /// The failure of a call while the server is down.

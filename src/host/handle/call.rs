@@ -44,6 +44,8 @@ pub struct CallOptions {
     pub balance: Option<Balance>,
     /// The call at work here in whose course it is made; one that is not known is passed over.
     pub within: Option<CallId>,
+    /// Names in the log the request that it was made by, for a call that outlives it.
+    pub request: Option<String>,
 }
 
 /// Stands for the agent of a call that is only asked for again.
@@ -152,8 +154,13 @@ impl Handle {
         let under_way = self.metrics.calls.begin(Side::Local, subject, wall_clock());
         let deadline = pending.deadline(local.offer.card.limits);
         let CallOptions { reports, context, stream, .. } = pending.options;
-        let invocation =
-            Invocation { reports, context, stream, ..Invocation::new(pending.id, pending.input, deadline) };
+        let invocation = Invocation {
+            reports,
+            context,
+            stream,
+            stage: Some(under_way.stage()),
+            ..Invocation::new(pending.id, pending.input, deadline)
+        };
         let result = match chain_refusal(&invocation.context, &id_here(self.key, name, local)) {
             Some(failure) => Err(failure),
             None => run_here(self, name, invocation).await,
@@ -197,6 +204,7 @@ impl Handle {
             balance,
             repeats: Repeats { max: limits.max_retries, is_idempotent: limits.idempotent },
             kept: pending.is_task.then(|| kept(self, pending.id, None)),
+            stage: Some(under_way.stage()),
         };
         let name = remote.name.clone();
         let called = self.calls.call(remote).instrument(span.clone()).await;
@@ -254,6 +262,7 @@ pub(super) async fn ask_again(
         balance: Balance::default(),
         repeats: Repeats::default(),
         kept: Some(kept(handle, pending.id, Some((host, incarnation)))),
+        stage: None,
     };
     view::call_answer(handle.calls.call(remote).await, pending.id, pending.started)
 }

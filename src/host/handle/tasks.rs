@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument, Span};
 
 use super::call::{PendingCall, ask_again, context_of, judge_time, time_of};
 use super::{CallOptions, Handle};
@@ -108,6 +109,7 @@ impl TaskClient {
         note: Option<String>,
     ) -> Result<api::Submitted, ApiError> {
         judge_time(options.timeout, TASK_TIME_MAX)?;
+        let logged = logged(&options);
         let time = match options.timeout {
             Some(time) => time,
             None => time_of(self.limits(agent).await?),
@@ -115,7 +117,7 @@ impl TaskClient {
         let row = TaskRow { note, ..self.row(agent, input, &options, time) };
         let task = row.task;
         self.tasks().submit(row).await.map_err(|error| view::not_taken(&error))?;
-        tokio::spawn(self.clone().drive(task, Beginning::New));
+        tokio::spawn(self.clone().drive(task, Beginning::New).instrument(logged));
         Ok(api::Submitted { task_id: task.to_string(), status: TaskStatus::Submitted })
     }
 
@@ -147,8 +149,8 @@ impl TaskClient {
             options: CallOptions { context: row.context, ..options },
             is_task: true,
         };
-        let (client, agent) = (self.clone(), agent.to_owned());
-        tokio::spawn(async move {
+        let (client, agent, logged) = (self.clone(), agent.to_owned(), logged(&pending.options));
+        let working = async move {
             let called = client.work_once(task, &agent, pending).await;
             let Some(called) = called else { return };
             if client.tasks().close(task) {
@@ -157,7 +159,8 @@ impl TaskClient {
             } else {
                 client.end(task, called.unwrap_or_else(|error| refused(error, task))).await;
             }
-        });
+        };
+        tokio::spawn(working.instrument(logged));
         Ok(OpenCall { client: self.clone(), task, signals, answer, is_kept: false })
     }
 
@@ -387,6 +390,12 @@ impl Drop for OpenCall {
             self.signals.cancelled.cancel();
         }
     }
+}
+
+/// What the log says of work that goes on without the request that it was made by; part of nothing, so that it keeps no other
+/// span open.
+fn logged(options: &CallOptions) -> Span {
+    tracing::warn_span!(parent: None, "task", request = options.request)
 }
 
 fn pending(row: &TaskRow, left: Duration) -> Option<PendingCall> {

@@ -7,17 +7,22 @@ use super::status::{Snapshot, ZoneSnapshot};
 use crate::agents::{AgentState, Agents};
 use crate::net::driver::Trend;
 use crate::net::refusals::Reason;
-use crate::net::swarm::Traffic;
+use crate::net::streams::budget::Waited;
+use crate::net::swarm::{Dropped, Traffic};
+use crate::proto::arrival::{Taken, Via};
 use crate::proto::query::{QuestionCounts, Uses};
 use crate::proto::time::Timestamp;
 use crate::telemetry::exposition::Readings;
 use crate::telemetry::histogram::{AGENT, Histogram};
+use crate::telemetry::log_counts;
 use crate::telemetry::metrics::OTHER;
 use crate::telemetry::otel;
 use crate::telemetry::process::Process;
 
 /// Own agents with series of their own, the first by name; the rest are one more together.
 const AGENTS_MAX: usize = 100;
+/// MCP servers with series of their own; the rest are one more together.
+const SERVERS_MAX: usize = 64;
 
 /// What the HTTP server counts by itself.
 #[derive(Debug, Default)]
@@ -36,8 +41,17 @@ pub(in crate::host) fn metrics(
     http: &HttpReadings,
 ) -> Readings {
     let mut readings = Readings::default();
-    let build = [("version", env!("CARGO_PKG_VERSION"))];
-    readings.gauge("aop_build_info", "The version of this node", &build, 1.0);
+    // Empty, which is no label, where the build did not say.
+    let build = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("revision", option_env!("AOP_REVISION").unwrap_or_default()),
+    ];
+    readings.gauge(
+        "aop_build_info",
+        "The version of this node, and the revision that it was built from",
+        &build,
+        1.0,
+    );
     let uptime = snapshot.uptime.as_secs_f64();
     readings.gauge("aop_uptime_seconds", "Time since the node started", &[], uptime);
     if let Some(process) = Process::look() {
@@ -52,13 +66,21 @@ pub(in crate::host) fn metrics(
     tell_registry(&mut readings, snapshot);
     tell_questions(&mut readings, snapshot.questions);
     tell_agents(&mut readings, agents);
+    tell_upstreams(&mut readings, agents.upstream_servers());
+    tell_log(&mut readings);
     readings
 }
 
+/// The counts, and 0 of what was not counted yet: only so has a rate its first event.
+fn from_zero<K: Ord + Copy>(all: impl IntoIterator<Item = K>, counts: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
+    let none = all.into_iter().map(|kind| (kind, 0));
+    none.chain(counts.iter().map(|(kind, count)| (*kind, *count))).collect()
+}
+
 fn tell_http(readings: &mut Readings, http: &HttpReadings) {
-    for (reason, count) in &http.refused {
+    for (reason, count) in from_zero(Reason::OF_CLIENTS, &http.refused) {
         let help = "HTTP requests and connections refused under a limit";
-        readings.counter("aop_http_refused", help, &[("reason", reason.text())], *count);
+        readings.counter("aop_http_refused", help, &[("reason", reason.text())], count);
     }
     for (kind, open) in &http.streams {
         readings.gauge("aop_http_streams", "Open event streams", &[("kind", kind)], *open as f64);
@@ -80,14 +102,6 @@ fn tell_problems(readings: &mut Readings, snapshot: &Snapshot, trends: &[(Trend,
 
 fn tell_traffic(readings: &mut Readings, traffic: &Traffic) {
     readings.gauge("aop_peers", "Connected peers of this network", &[], traffic.peers as f64);
-    for (direction, count) in [("in", traffic.inbound), ("out", traffic.connections - traffic.inbound)] {
-        readings.gauge(
-            "aop_connections",
-            "Open connections, by who opened them",
-            &[("direction", direction)],
-            count as f64,
-        );
-    }
     readings.gauge(
         "aop_peers_blocked",
         "Peers that are blocked for breaches of the protocol",
@@ -120,27 +134,17 @@ fn tell_traffic(readings: &mut Readings, traffic: &Traffic) {
         &[],
         traffic.gossip_unvalidated,
     );
-    for (reason, number) in &traffic.refused {
-        count(
-            readings,
-            "aop_refused",
-            "What was refused under a limit",
-            &[("reason", reason.text())],
-            *number,
-        );
+    for (reason, number) in from_zero(Reason::OF_PEERS, &traffic.refused) {
+        let help = "What was refused under a limit";
+        count(readings, "aop_refused", help, &[("reason", reason.text())], number);
     }
-    for (reason, number) in &traffic.gossip_dropped {
+    for (reason, number) in from_zero(Dropped::ALL, &traffic.gossip_dropped) {
         let help = "Messages dropped before anybody looked at them";
-        count(readings, "aop_gossip_dropped", help, &[("reason", reason.text())], *number);
+        count(readings, "aop_gossip_dropped", help, &[("reason", reason.text())], number);
     }
-    for (how, number) in &traffic.requests_waited {
-        count(
-            readings,
-            "aop_requests_waited",
-            "Requests of peers that had to wait",
-            &[("how", how.text())],
-            *number,
-        );
+    for (how, number) in from_zero(Waited::ALL, &traffic.requests_waited) {
+        let help = "Requests of peers that had to wait";
+        count(readings, "aop_requests_waited", help, &[("how", how.text())], number);
     }
     for (zone, mesh) in &traffic.mesh {
         let labels = [("zone", &*zone.to_string())];
@@ -153,14 +157,11 @@ fn tell_registry(readings: &mut Readings, snapshot: &Snapshot) {
         let help = "Records of others that were not taken";
         readings.counter("aop_refused_records", help, &[("reason", reason.text())], *count);
     }
-    for ((via, taken), count) in &snapshot.taken {
+    let ways = Via::ALL.into_iter().flat_map(|via| Taken::ALL.map(|taken| (via, taken)));
+    for ((via, taken), count) in from_zero(ways, &snapshot.taken) {
         let labels = [("via", via.text()), ("result", taken.text())];
-        readings.counter(
-            "aop_records",
-            "Records that came, by their way and by what was made of them",
-            &labels,
-            *count,
-        );
+        let help = "Records that came, by their way and by what was made of them";
+        readings.counter("aop_records", help, &labels, count);
     }
     for zone in &snapshot.zones {
         tell_zone(readings, zone, snapshot);
@@ -220,6 +221,25 @@ fn tell_questions(readings: &mut Readings, questions: QuestionCounts) {
     }
 }
 
+/// Those beyond the bound are up together or not.
+fn tell_upstreams(readings: &mut Readings, mut servers: Vec<(String, bool)>) {
+    if servers.len() > SERVERS_MAX {
+        let others = servers.split_off(SERVERS_MAX);
+        servers.push((OTHER.into(), others.iter().all(|(_, is_up)| *is_up)));
+    }
+    for (server, is_up) in servers {
+        let help = "Whether calls reach an MCP server of this host";
+        readings.gauge("aop_upstream_up", help, &[("server", &server)], f64::from(u8::from(is_up)));
+    }
+}
+
+fn tell_log(readings: &mut Readings) {
+    for (level, count) in log_counts::read() {
+        let help = "Records of the log, those left out as too many included";
+        readings.counter("aop_log_records", help, &[("level", level)], count);
+    }
+}
+
 fn tell_agents(readings: &mut Readings, agents: &Agents) {
     let totals = agents.totals();
     for (state, count) in &totals.agents {
@@ -250,11 +270,13 @@ fn tell_agents(readings: &mut Readings, agents: &Agents) {
     for (at, (name, work)) in agents.work().into_iter().enumerate() {
         let name = if at < AGENTS_MAX { name.to_string() } else { OTHER.into() };
         for (outcome, count) in [("ok", work.completed), ("failed", work.failed), ("refused", work.refused)] {
-            if count > 0 {
-                let labels = [("agent", name.as_str()), ("outcome", outcome)];
-                let help = "Calls of an agent of this host, by how they ended; refused ones were not started";
-                readings.counter("aop_agent_calls", help, &labels, count);
+            // A hundred series that mostly say nothing; no alert takes the rate of these.
+            if (outcome, count) == ("refused", 0) {
+                continue;
             }
+            let labels = [("agent", name.as_str()), ("outcome", outcome)];
+            let help = "Calls of an agent of this host, by how they ended; refused ones were not started";
+            readings.counter("aop_agent_calls", help, &labels, count);
         }
         if at < AGENTS_MAX {
             for state in [AgentState::Active, AgentState::Busy, AgentState::Error] {
@@ -269,4 +291,69 @@ fn tell_agents(readings: &mut Readings, agents: &Agents) {
     }
     took.extend(others.map(|others| (OTHER.into(), others)));
     readings.histograms("aop_agent_call_duration_seconds", "How long runs of an agent took", "agent", took);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::agents::{HostedAgent, Invocation};
+    use crate::document::run_config::{Builtin, RunConfig, Runner};
+    use crate::proto::call::CallId;
+    use crate::proto::card::{AgentCard, Offer, Scope};
+    use crate::proto::name::ZoneName;
+    use crate::telemetry::exposition::Format;
+    use crate::telemetry::metrics::Metrics;
+
+    /// The lines of a metric.
+    fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+        text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).collect()
+    }
+
+    fn sum(lines: &[&str]) -> f64 {
+        lines.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    #[tokio::test]
+    async fn of_a_thousand_agents_a_hundred_have_series_and_no_call_is_left_out() {
+        let agents = Agents::new(ZoneName::root());
+        let agent = |number: usize| {
+            let name = format!("agent-{number}").parse().unwrap();
+            let card = AgentCard { callable: true, ..AgentCard::default() };
+            let run_config = RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new("."));
+            let offer = Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() };
+            HostedAgent { offer, run_config: Some(run_config) }
+        };
+        agents.replace((0..1_000).map(agent).collect());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for (name, number) in agents.list().keys().zip(0_u128..) {
+            let call = CallId(number.to_be_bytes());
+            agents.call(name, Invocation::new(call, json!({"task": "x"}), deadline)).await.unwrap();
+        }
+        let mut readings = Readings::default();
+        tell_agents(&mut readings, &agents);
+        let text = readings.write(&Metrics::default(), Format::Text);
+        let calls = lines(&text, "aop_agent_calls_total");
+        assert_eq!((calls.len(), sum(&calls)), (2 * (AGENTS_MAX + 1), 1_000.0));
+        let took = lines(&text, "aop_agent_call_duration_seconds_count");
+        assert_eq!((took.len(), sum(&took)), (AGENTS_MAX + 1, 1_000.0));
+        assert_eq!(lines(&text, "aop_agent_state").len(), 3 * AGENTS_MAX);
+    }
+
+    #[test]
+    fn mcp_servers_beyond_the_bound_are_up_if_all_of_them_are() {
+        for (last, expected) in [(true, 1.0), (false, 0.0)] {
+            let servers = (0..1_000).map(|number| (format!("s-{number:04}@."), number < 999 || last));
+            let mut readings = Readings::default();
+            tell_upstreams(&mut readings, servers.collect());
+            let text = readings.write(&Metrics::default(), Format::Text);
+            let told = lines(&text, "aop_upstream_up");
+            assert_eq!((told.len(), sum(&told)), (SERVERS_MAX + 1, SERVERS_MAX as f64 + expected));
+        }
+    }
 }

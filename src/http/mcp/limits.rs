@@ -107,7 +107,7 @@ struct Spans {
 impl Spans {
     fn of(cx: &RequestContext<RoleServer>, method: &'static str, tool: Option<&str>) -> Spans {
         let outer = cx.extensions.get::<Parts>().and_then(|head| head.extensions.get::<correlation::Spans>());
-        let traced = names::mcp(method, tool, &cx.id);
+        let traced = names::mcp(method, tool, &cx.id, cx.protocol_version());
         let said = cx.meta.0.0.get("traceparent").and_then(Value::as_str).and_then(|it| it.parse().ok());
         match (&said, outer) {
             // What the message says of itself is nearer than what it came in.

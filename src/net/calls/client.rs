@@ -29,7 +29,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::FullName;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{CallStage, Metrics};
 use crate::telemetry::{context, names};
 
 /// Calls agents at their hosts, of which this node may be one. Cheap to clone, usable from any task.
@@ -59,6 +59,8 @@ pub(crate) struct RemoteCall {
     pub(crate) repeats: Repeats,
     /// Where it outlives this run of the node.
     pub(crate) kept: Option<Kept>,
+    /// Told when a host has accepted it, if that is counted.
+    pub(crate) stage: Option<CallStage>,
 }
 
 /// A call that outlives this run of the node.
@@ -118,6 +120,7 @@ struct Performance {
     longest: Duration,
     reports: Option<mpsc::Sender<Report>>,
     note_sent: Option<NoteSent>,
+    stage: Option<CallStage>,
     /// By the numbers of the streams; 0 is a search.
     legs: BTreeMap<u32, Leg>,
     output: Option<Value>,
@@ -150,7 +153,7 @@ impl CallClient {
     /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
     pub(crate) async fn call(&self, wanted: RemoteCall) -> CallResult {
         let RemoteCall { call, agent, name, replicas, schema, input, deadline, reports, .. } = wanted;
-        let RemoteCall { context, stream, balance, repeats, kept, .. } = wanted;
+        let RemoteCall { context, stream, balance, repeats, kept, stage, .. } = wanted;
         let late = || {
             let message = "the input was not checked before the deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
@@ -182,6 +185,7 @@ impl CallClient {
             longest: if kept.is_some() { TASK_TIME_MAX } else { CALL_TIME_MAX },
             reports,
             note_sent: kept.map(|kept| kept.note_sent),
+            stage,
             legs: BTreeMap::new(),
             output: None,
             output_size: None,
@@ -408,7 +412,10 @@ impl Performance {
             }
             Done::Heard(Ok((reader, reply))) => {
                 match &reply {
-                    CallReply::Accepted { .. } => self.client.metrics.calls.offered("accepted"),
+                    CallReply::Accepted { .. } => {
+                        self.client.metrics.calls.offered("accepted");
+                        self.stage.iter().for_each(CallStage::begin_work);
+                    }
                     CallReply::Failed(failure) => {
                         self.client.metrics.calls.offered("failed");
                         names::ended(&leg.span, Some(failure));

@@ -31,7 +31,7 @@ use crate::proto::call::{
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, TASK_TIME_MAX};
-use crate::telemetry::metrics::{Metrics, Side};
+use crate::telemetry::metrics::{Metrics, Side, WaitingCall};
 use crate::telemetry::recent_calls::CallSubject;
 use crate::telemetry::{context, names};
 
@@ -266,7 +266,7 @@ impl Performance<'_> {
             Ok((false, place)) => {
                 let ahead = place.ahead();
                 if let Some(reader) = self.reader.take() {
-                    self.waiting = wait_for(place, reader).boxed();
+                    self.waiting = wait_for(place, reader, self.host.metrics.calls.wait()).boxed();
                 }
                 Input::Waits { stream, ahead }
             }
@@ -287,6 +287,7 @@ impl Performance<'_> {
             caller: self.caller(),
             context: offer.context,
             stream: offer.stream,
+            stage: None,
         };
         let (works, driver, agents) =
             (self.host.works.clone(), self.host.driver.clone(), self.host.agents.clone());
@@ -303,6 +304,7 @@ impl Performance<'_> {
         };
         let working = async move {
             let mut under_way = metrics.calls.begin(Side::Host, subject, wall_clock());
+            let invocation = Invocation { stage: Some(under_way.stage()), ..invocation };
             names::took_in(&span, received);
             let ended = AssertUnwindSafe(run(&agents, place, input, invocation)).catch_unwind().await;
             let ended = ended.unwrap_or_else(|_| {
@@ -431,7 +433,7 @@ impl Performance<'_> {
 }
 
 /// Waits for a place until the caller is gone.
-async fn wait_for(mut place: Place, mut reader: Reader) -> Result<Done, FrameError> {
+async fn wait_for(mut place: Place, mut reader: Reader, _counted: WaitingCall) -> Result<Done, FrameError> {
     let mut early = [0];
     let given = tokio::select! {
         given = place.given() => given,

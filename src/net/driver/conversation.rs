@@ -5,15 +5,44 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use crate::net::streams::RequestClient;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{ConversationId, Protocol};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::names;
 
 /// One comparison in a hundred is part of a trace: they come all the time, and mostly find nothing.
 pub(super) fn is_traced(protocol: Protocol, conversation: ConversationId) -> bool {
     protocol == Protocol::Sync && conversation.0.is_multiple_of(100)
+}
+
+/// What a conversation carried; the span that it is led in is told at its end.
+#[derive(Default)]
+struct Exchanged {
+    questions: u64,
+    sent: u64,
+    received: u64,
+}
+
+impl Exchanged {
+    fn asked(&mut self, question: &[u8], counted: Option<&Metrics>) {
+        self.questions += 1;
+        self.sent += question.len() as u64;
+        counted.into_iter().for_each(|metrics| metrics.exchanged("out", question.len()));
+    }
+
+    fn answered(&mut self, answer: &[u8], counted: Option<&Metrics>) {
+        self.received += answer.len() as u64;
+        counted.into_iter().for_each(|metrics| metrics.exchanged("in", answer.len()));
+    }
+}
+
+impl Drop for Exchanged {
+    fn drop(&mut self) {
+        names::synced(&Span::current(), self.questions, self.sent, self.received);
+    }
 }
 
 /// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke. What it
@@ -35,18 +64,14 @@ pub(super) async fn converse(
             return;
         }
     };
-    let count = |direction, frame: &[u8]| {
-        if let Some(metrics) = &counted {
-            metrics.exchanged(direction, frame.len());
-        }
-    };
+    let mut exchanged = Exchanged::default();
     let mut waiting = FuturesOrdered::new();
     loop {
         let answer = tokio::select! {
             // A full pipeline leaves questions in their queue, which the node keeps short.
             question = questions.recv(), if waiting.len() < stream.pipeline_max() => match question {
                 Some(question) => {
-                    count("out", &question);
+                    exchanged.asked(&question, counted.as_deref());
                     waiting.push_back(stream.request(question));
                     continue;
                 }
@@ -57,7 +82,7 @@ pub(super) async fn converse(
             Some(answer) = waiting.next() => answer,
         };
         if let Ok(answer) = &answer {
-            count("in", answer);
+            exchanged.answered(answer, counted.as_deref());
         }
         // What is still under way is lost with the stream, and one failure tells the node so.
         let broke = answer.is_err();

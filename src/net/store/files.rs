@@ -19,6 +19,16 @@ const MAC_KEY: &str = "seal.key";
 /// How many damaged copies of one file or folder are kept: enough to look at, and the disk stays bounded.
 const ASIDE_MAX: usize = 2;
 
+/// The bytes of the file or the folder at `path`, with the folders in it; none where nothing is or it cannot be read.
+pub(super) fn size(path: &Path) -> u64 {
+    // Not through links: nothing that was not written here counts.
+    let Ok(found) = fs::symlink_metadata(path) else { return 0 };
+    if !found.is_dir() {
+        return found.len();
+    }
+    fs::read_dir(path).map_or(0, |entries| entries.flatten().map(|entry| size(&entry.path())).sum())
+}
+
 /// Creates `dir` for this user alone if it is missing, and locks it for this process until the file is dropped.
 pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
     let refused = |source| StoreError::NotWritable { dir: dir.to_owned(), source };

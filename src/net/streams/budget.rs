@@ -49,6 +49,9 @@ enum Turn {
 }
 
 impl Waited {
+    /// All.
+    pub const ALL: [Waited; 2] = [Waited::Paced, Waited::Busy];
+
     /// For metrics.
     pub fn text(self) -> &'static str {
         match self {

@@ -199,8 +199,6 @@ pub struct Traffic {
     pub peers: usize,
     /// Established connections.
     pub connections: usize,
-    /// Those of them that the peers opened.
-    pub inbound: usize,
     /// Peers that are blocked.
     pub blocked: usize,
     /// Bootstrap addresses, by how they are: `connected`, `waiting`, `self`.

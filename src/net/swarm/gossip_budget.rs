@@ -97,6 +97,9 @@ struct Remembered {
 }
 
 impl Dropped {
+    /// All.
+    pub const ALL: [Dropped; 3] = [Dropped::OverBudget, Dropped::ForeignZone, Dropped::Full];
+
     /// For metrics.
     pub fn text(self) -> &'static str {
         match self {
