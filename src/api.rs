@@ -1,6 +1,7 @@
 //! The JSON shapes of the HTTP API and of `--json`: one definition for the server that writes them and the client
 //! that reads them. Field names are a contract with scripts.
 
+mod doctor;
 mod documents;
 mod history;
 mod imports;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::doctor::{Check, Diagnosis, Finding};
 pub use self::documents::CardSignature;
 pub use self::history::{History, HistoryQuery};
 pub use self::imports::{Import, ImportError, ImportKind, ImportRun, Imports, Skipped, StartImport};
@@ -21,7 +23,8 @@ pub use self::owners::{Owner, Owners, TrustOwner};
 pub use self::queues::{Queue, Queues};
 pub use self::tasks::{Batch, BatchAnswer, BatchCall, Submitted, Task, TaskPage, TaskStatus};
 pub use self::words::{
-    ChosenBy, Health, Origin, QueueChange, Removal, ReplicaState, Via, ZoneRole, ZoneStatus,
+    CheckGroup, CheckStatus, ChosenBy, Health, Origin, QueueChange, Removal, ReplicaState, Via, ZoneRole,
+    ZoneStatus,
 };
 pub use self::zones::{JoinZone, Zone, ZoneChange, Zones};
 pub use crate::proto::call::Outcome;

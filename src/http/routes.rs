@@ -23,11 +23,11 @@ use super::queues;
 use super::tasks;
 use super::zones;
 use crate::api::{
-    AgentDetail, AgentPage, FindAnswer, History, Owner, Owners, Peers, Refused, RegisterAnswer, Registered,
-    Status, TrustOwner,
+    AgentDetail, AgentPage, Diagnosis, FindAnswer, History, Owner, Owners, Peers, Refused, RegisterAnswer,
+    Registered, Status, TrustOwner,
 };
 use crate::document::{self, Reading, Refusal, documents_in, read_all};
-use crate::host::Handle;
+use crate::host::{Handle, HealthClient};
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
 
@@ -98,6 +98,7 @@ pub(super) fn router(
         .route("/v1/status", get(status))
         .route("/v1/peers", get(peers))
         .route("/v1/history", get(history))
+        .route("/v1/doctor", get(doctor))
         .route("/v1/events", get(events::events))
         .route("/openapi.json", get(openapi))
         .fallback(unknown_route)
@@ -176,6 +177,10 @@ async fn peers(State(api): State<Arc<Api>>) -> Answer<Peers> {
 
 async fn history(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<History> {
     Ok(Json(api.handle.history(&query::history(raw.as_deref())?)?))
+}
+
+async fn doctor(State(api): State<Arc<Api>>) -> Answer<Diagnosis> {
+    Ok(Json(HealthClient::new(api.handle.clone()).diagnose().await?))
 }
 
 async fn openapi() -> Response {
