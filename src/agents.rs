@@ -9,7 +9,7 @@ mod at_work;
 mod builtin;
 mod call_log;
 mod chat;
-mod command;
+pub(crate) mod command;
 mod concurrency;
 mod correlation;
 mod event_stream;

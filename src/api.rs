@@ -2,6 +2,7 @@
 //! that reads them. Field names are a contract with scripts.
 
 mod calls;
+mod doctor;
 mod documents;
 mod history;
 mod imports;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::calls::{CallsQuery, SeenCall, SeenCalls};
+pub use self::doctor::{Check, Diagnosis, Finding};
 pub use self::documents::CardSignature;
 pub use self::history::{History, HistoryQuery};
 pub use self::imports::{Import, ImportError, ImportKind, ImportRun, Imports, Skipped, StartImport};
@@ -23,8 +25,8 @@ pub use self::owners::{Owner, Owners, TrustOwner};
 pub use self::queues::{Queue, Queues};
 pub use self::tasks::{Batch, BatchAnswer, BatchCall, Submitted, Task, TaskPage, TaskStatus};
 pub use self::words::{
-    CallSide, CallState, ChosenBy, Health, Origin, QueueChange, Removal, ReplicaState, Via, ZoneRole,
-    ZoneStatus,
+    CallSide, CallState, CheckGroup, CheckStatus, ChosenBy, Health, Origin, QueueChange, Removal,
+    ReplicaState, Via, ZoneRole, ZoneStatus,
 };
 pub use self::zones::{JoinZone, Zone, ZoneChange, Zones};
 pub use crate::proto::call::Outcome;

@@ -9,6 +9,7 @@ mod args;
 mod call;
 mod client;
 mod dev;
+mod doctor;
 mod excerpt;
 mod failure;
 mod import;
@@ -95,6 +96,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Zone { command: ZoneCommand::Delegate(args) } => zone::delegate(&args, console),
         Command::Peers(client) => read::peers(&client),
         Command::Status(args) => read::status(&args),
+        Command::Doctor(args) => doctor::doctor(&args, console),
         Command::Watch(args) => watch::watch(&args, console),
         Command::Mcp(args) => mcp::mcp(&args),
         Command::Adopt(args) => adopt::adopt(&args, console),

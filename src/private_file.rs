@@ -47,7 +47,12 @@ pub(crate) fn read_secret(path: &Path) -> Result<Vec<u8>, SecretError> {
 pub(crate) fn make_folder(path: &Path) -> Result<(), FolderError> {
     let unmakeable = |error| FolderError::Unmakeable(path.into(), error);
     private_folder().recursive(true).create(path).map_err(unmakeable)?;
-    match mode_within(&fs::metadata(path).map_err(unmakeable)?, 0o022) {
+    check_folder(path, &fs::metadata(path).map_err(unmakeable)?)
+}
+
+/// Refuses a folder that others can write to.
+pub(crate) fn check_folder(path: &Path, folder: &Metadata) -> Result<(), FolderError> {
+    match mode_within(folder, 0o022) {
         Some(mode) => Err(FolderError::Exposed(path.into(), mode)),
         None => Ok(()),
     }

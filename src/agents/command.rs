@@ -19,7 +19,7 @@ use super::partial_output::PartialOutput;
 use super::resource_watch::ResourceWatch;
 use super::secrets::{Secrets, logged, read_all};
 use super::{CALL_BYTES_MAX, Invocation};
-use crate::document::run_config::{CallLabel, Program, RunConfig};
+use crate::document::run_config::{CallLabel, McpServer, Program, RunConfig, Runner};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
@@ -264,6 +264,24 @@ pub(super) fn kill_group(leader: Option<u32>) {
 
 #[cfg(not(unix))]
 pub(super) fn kill_group(_leader: Option<u32>) {}
+
+/// The programs that an agent would need and that are not there, each with what to do.
+pub(crate) fn missing_programs(run_config: &RunConfig) -> Vec<String> {
+    let programs: Vec<&Program> = match &run_config.runner {
+        Runner::Command(program) => vec![program],
+        Runner::Mcp { servers, .. } => servers
+            .iter()
+            .filter_map(|server| match server {
+                McpServer::Command(program) => Some(program),
+                McpServer::Url(_) => None,
+            })
+            .collect(),
+        Runner::Http(_) | Runner::Chat(_) | Runner::A2a(_) | Runner::Builtin(_) => Vec::new(),
+    };
+    let names = programs.into_iter().filter_map(|program| program.command.first());
+    let is_missing = |name: &&String| find_program(name, &run_config.folder).is_none();
+    names.filter(is_missing).map(|name| missing(name, &run_config.folder)).collect()
+}
 
 /// A program that is not there, and what to do.
 pub(super) fn missing(program: &str, folder: &Path) -> String {

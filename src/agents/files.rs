@@ -217,7 +217,10 @@ fn is_agent_file(path: &Path) -> bool {
 }
 
 /// The path itself, or the agent files of a folder; nothing where there is nothing.
-fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// It cannot be looked at.
+pub(crate) fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),

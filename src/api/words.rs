@@ -139,6 +139,46 @@ words! {
 }
 
 words! {
+    /// How something is that a self-check looked at, the worst last.
+    CheckStatus {
+        /// It was not looked at.
+        Skip = "skip",
+        /// Well.
+        Ok = "ok",
+        /// It works, and may not for long.
+        Warn = "warn",
+        /// It does not work, or not well.
+        Fail = "fail",
+    }
+}
+
+words! {
+    /// What a self-check is about, in the order in which it is told: what comes first is often the cause of what comes later.
+    CheckGroup {
+        /// Settings.
+        Configuration = "configuration",
+        /// The data folder and what lies in it.
+        Files = "files",
+        /// What the system lets the process have.
+        Limits = "limits",
+        /// Whether it answers, and how quickly.
+        Node = "node",
+        /// Its time against that of others.
+        Clock = "clock",
+        /// Sockets and peers.
+        Mesh = "mesh",
+        /// What is held of zones, and what is offered.
+        Registry = "registry",
+        /// Agents of this host, and calls.
+        Agents = "agents",
+        /// What MCP clients meet.
+        Mcp = "mcp",
+        /// Metrics and traces.
+        Telemetry = "telemetry",
+    }
+}
+
+words! {
     /// What a node is to a zone.
     ZoneRole {
         /// It serves the zone.

@@ -2,6 +2,7 @@
 
 mod agents;
 mod calls;
+mod doctor;
 mod keys;
 #[cfg(feature = "lab")]
 mod sim;
@@ -18,6 +19,7 @@ pub(super) use self::agents::{
 pub(super) use self::calls::{
     CallArgs, QueueArgs, QueueCommand, TaskCancelArgs, TaskCommand, TaskListArgs, TaskShowArgs,
 };
+pub(super) use self::doctor::DoctorArgs;
 pub(super) use self::keys::{GrantKind, KeysCommand, KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 #[cfg(feature = "lab")]
 pub(super) use self::sim::{
@@ -29,7 +31,7 @@ pub(super) use self::zones::{
 use crate::config::Flags;
 
 /// Where a node answers unless something else is said.
-const NODE_URL: &str = "http://127.0.0.1:7400";
+pub(super) const NODE_URL: &str = "http://127.0.0.1:7400";
 
 /// The missing DNS for agents: a peer-to-peer registry node and its client.
 #[derive(Debug, Parser)]
@@ -153,6 +155,12 @@ pub(super) enum Command {
     /// Show the health of the node; exits 5 if it is degraded
     #[command(before_help = "Examples:\n  aop status\n  aop status --node http://127.0.0.1:7500 --json")]
     Status(StatusArgs),
+    /// Look at the node and what it stands on, and say what to mend; exits 5 if something is wrong
+    #[command(before_help = "Examples:\n\
+            \x20 aop doctor\n\
+            \x20 aop doctor --config aop.toml    # also before the first start\n\
+            \x20 aop doctor --json | jq '.checks[] | select(.status == \"fail\")'")]
+    Doctor(Box<DoctorArgs>),
     /// Stream what happens until ctrl-c
     #[command(before_help = "Examples:\n  aop watch\n  aop watch --jsonl | jq .agent")]
     Watch(WatchArgs),
@@ -314,7 +322,7 @@ pub(super) struct NodeCommand {
 }
 
 /// The settings of a node; each also has a place in the configuration file and an `AOP_…` variable.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub(super) struct NodeArgs {
     /// Configuration file (TOML); else aop/aop.toml in the user's folder of settings, else /etc/aop/aop.toml
     #[arg(long, value_name = "FILE", env = "AOP_CONFIG")]

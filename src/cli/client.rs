@@ -35,11 +35,13 @@ pub(super) type Events = BufReader<ureq::BodyReader<'static>>;
 /// Parameters of a question.
 pub(super) type Query<'a> = &'a [(&'a str, String)];
 
-/// A client of one node.
+/// A client of one node. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Client {
     agent: Agent,
     base: String,
     token: Option<Token>,
+    read_time_max: Duration,
 }
 
 impl Client {
@@ -58,14 +60,38 @@ impl Client {
             agent: config.new_agent(),
             base: base_url(&args.node)?,
             token: read_token(args.http_token_file.as_deref())?,
+            read_time_max: READ_TIME_MAX,
         })
+    }
+
+    /// The same client, which waits for no answer to a question for longer than this.
+    pub(super) fn within(&self, read_time_max: Duration) -> Client {
+        Client { read_time_max, ..self.clone() }
+    }
+
+    /// Where the node is asked.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The token that is sent.
+    pub(super) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
     }
 
     /// `GET`.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Failure> {
         let request = self.agent.get(format!("{}{path}", self.base)).query_pairs(pairs(query));
-        let request = self.sign(request).config().timeout_global(Some(READ_TIME_MAX)).build();
+        let request = self.sign(request).config().timeout_global(Some(self.read_time_max)).build();
         self.read(request.call())
+    }
+
+    /// `GET` of what is no JSON.
+    pub(super) fn get_text(&self, path: &str) -> Result<String, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let request = self.sign(request).config().timeout_global(Some(self.read_time_max)).build();
+        let body = self.read_body(request.call())?;
+        String::from_utf8(body).map_err(|_| self.stranger())
     }
 
     /// `POST` of a JSON text.
@@ -149,11 +175,16 @@ impl Client {
     }
 
     fn read<T: DeserializeOwned>(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<T, Failure> {
+        let body = self.read_body(answer)?;
+        serde_json::from_slice(&body).map_err(|_| self.stranger())
+    }
+
+    fn read_body(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, Failure> {
         let mut response = answer.map_err(|error| self.unanswered(&error))?;
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
         let body = body.map_err(|error| self.unanswered(&error))?;
         if response.status().is_success() {
-            return serde_json::from_slice(&body).map_err(|_| self.stranger());
+            return Ok(body);
         }
         match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) => Err(Failure::answered(body.error)),

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 
 use super::excerpt::Cut;
-use super::output::{clean, shown_text};
+use super::output::{clean, refuses_colours, shown_text};
 use crate::api::{ApiError, ErrorBody};
 use crate::proto::code::Code;
 pub use crate::proto::code::Exit;
@@ -43,6 +43,11 @@ impl Failure {
     /// The same failure under a code that says more than its exit code.
     pub(super) fn coded(self, code: Code) -> Failure {
         Failure { code, ..self }
+    }
+
+    /// Its stable code.
+    pub(super) fn code(&self) -> Code {
+        self.code
     }
 
     /// For errors whose one sentence already says what to do.
@@ -97,8 +102,7 @@ impl Failure {
 
 /// Prints a diagnostic with its excerpt on stderr; plain where colours are not wanted.
 pub(super) fn report(diagnostic: &dyn Diagnostic) {
-    let plain =
-        std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty()) || !std::io::stderr().is_terminal();
+    let plain = !wants_colours();
     let theme = if plain { GraphicalTheme::none() } else { GraphicalTheme::unicode() };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
     let mut text = String::new();
@@ -111,6 +115,5 @@ pub(super) fn report(diagnostic: &dyn Diagnostic) {
 
 /// Whether stderr is a terminal whose user has not asked for no colours.
 pub(super) fn wants_colours() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
-    !refused && std::io::stderr().is_terminal()
+    !refuses_colours() && std::io::stderr().is_terminal()
 }

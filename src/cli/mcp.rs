@@ -8,6 +8,7 @@ mod answers;
 mod bridge;
 mod events;
 mod message;
+mod probe;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
 use self::bridge::Bridge;
+pub(super) use self::probe::{Era, count_tools};
 use super::args::McpArgs;
 use super::client::{base_url, read_token};
 use super::failure::{Exit, Failure};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
@@ -59,11 +59,17 @@ pub(super) fn shown_text(text: &str) -> String {
 pub(super) struct Rows {
     heads: &'static [&'static str],
     rows: Vec<Vec<String>>,
+    is_coloured: bool,
 }
 
 impl Rows {
     pub(super) fn new(heads: &'static [&'static str]) -> Rows {
-        Rows { heads, rows: Vec::new() }
+        Rows { heads, rows: Vec::new(), is_coloured: false }
+    }
+
+    /// Rows of which cells that say how something is have its colour on a terminal, unless NO_COLOR is set.
+    pub(super) fn coloured(heads: &'static [&'static str]) -> Rows {
+        Rows { is_coloured: !refuses_colours(), ..Rows::new(heads) }
     }
 
     pub(super) fn push(&mut self, row: impl IntoIterator<Item = String>) {
@@ -91,16 +97,32 @@ impl Rows {
         }
     }
 
+    fn cell(&self, text: &str) -> Cell {
+        let colour = match text {
+            "ok" => Color::Green,
+            "warn" => Color::Yellow,
+            "fail" => Color::Red,
+            "skip" => Color::DarkGrey,
+            _ => return Cell::new(indented(text)),
+        };
+        if self.is_coloured { Cell::new(text).fg(colour) } else { Cell::new(text) }
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        let rows = self.rows.iter().map(|row| row.iter().map(|cell| indented(cell)));
+        let rows = self.rows.iter().map(|row| row.iter().map(|cell| self.cell(cell)));
         table.set_header(self.heads.to_vec()).add_rows(rows);
         if table.width().is_none_or(|width| width < TABLE_WIDTH_MIN) {
             table.set_width(TABLE_WIDTH_DEFAULT);
         }
         table
     }
+}
+
+/// Whether the user has asked for no colours.
+pub(super) fn refuses_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty())
 }
 
 /// A cell that keeps its indentation where it is wrapped: a table takes spaces for places to break at.

@@ -26,6 +26,8 @@ use crate::telemetry::process::Process;
 const FAILING_SHARE: f32 = 0.05;
 const FAILING_SAMPLES: usize = 60;
 const FAILING_RATE: f32 = 0.05;
+/// Samples of ten minutes.
+const RECENT_SAMPLES: usize = 60;
 /// Calls that are slow: by this factor within so many samples, a quarter of an hour, against a day without its last hour.
 const SLOW_FACTOR: f32 = 3.0;
 const SLOW_SAMPLES: usize = 90;
@@ -57,6 +59,12 @@ impl Monitor {
     /// What the last minutes show, and since when.
     pub(super) fn trends(&self) -> Vec<(Trend, Timestamp)> {
         self.lock().trends.values().cloned().collect()
+    }
+
+    /// The greatest number of a series within the last ten minutes.
+    pub(super) fn greatest(&self, series: &str) -> Option<f32> {
+        let values = self.lock().history.series(Step::Fine, series);
+        values.iter().rev().take(RECENT_SAMPLES).flatten().copied().reduce(f32::max)
     }
 
     /// The numbers of the node.

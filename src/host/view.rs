@@ -2,6 +2,7 @@
 
 mod agent;
 mod call;
+mod doctor;
 mod error;
 mod history;
 mod metrics;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 pub(super) use self::agent::{Own, age_ms, agents, detail, owner, registered, zones};
 pub(super) use self::call::{call_answer, call_event, not_callable, not_made, seen_call};
+pub use self::doctor::unmade_checks;
+pub(super) use self::doctor::{Examined, diagnosis};
 pub(super) use self::error::{
     ambiguous, ambiguous_here, bad_request, import_unkept, no_import, no_queue, no_task, not_found,
     not_synced, not_taken, of_file, other_zones, owner_error, stopped, too_long, too_many_imports,

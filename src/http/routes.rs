@@ -23,8 +23,8 @@ use super::queues;
 use super::tasks;
 use super::zones;
 use crate::api::{
-    AgentDetail, AgentPage, FindAnswer, History, Owner, Owners, Peers, Refused, RegisterAnswer, Registered,
-    SeenCalls, Status, TrustOwner,
+    AgentDetail, AgentPage, Diagnosis, FindAnswer, History, Owner, Owners, Peers, Refused, RegisterAnswer,
+    Registered, SeenCalls, Status, TrustOwner,
 };
 use crate::document::{self, Reading, Refusal, documents_in, read_all};
 use crate::host::{Handle, HealthClient};
@@ -99,6 +99,7 @@ pub(super) fn router(
         .route("/v1/peers", get(peers))
         .route("/v1/history", get(history))
         .route("/v1/calls", get(calls))
+        .route("/v1/doctor", get(doctor))
         .route("/v1/events", get(events::events))
         .route("/openapi.json", get(openapi))
         .fallback(unknown_route)
@@ -182,6 +183,10 @@ async fn history(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer
 async fn calls(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<SeenCalls> {
     let query = query::calls(raw.as_deref())?;
     Ok(Json(HealthClient::new(api.handle.clone()).calls(&query)))
+}
+
+async fn doctor(State(api): State<Arc<Api>>) -> Answer<Diagnosis> {
+    Ok(Json(HealthClient::new(api.handle.clone()).diagnose().await?))
 }
 
 async fn openapi() -> Response {

@@ -30,6 +30,8 @@ use crate::private_file::{self, FolderError};
 use crate::proto::code::Code;
 pub use crate::proto::io::{StoreCondition, Write};
 use disk::DiskStore;
+pub use files::{Holder, holder};
+pub use room::{FLOOR_BYTES, free_bytes};
 
 mod disk;
 mod files;
@@ -444,10 +446,24 @@ mod tests {
     #[test]
     fn a_second_store_of_one_folder_is_refused_and_told_the_process() {
         let dir = tempfile::tempdir().unwrap();
-        let (_store, _) = Store::open(dir.path()).unwrap();
+        let (store, _) = Store::open(dir.path()).unwrap();
         let refused = Store::open(dir.path()).err().unwrap();
         assert!(matches!(refused, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id()));
         assert!(refused.to_string().contains("is in use by another node (process "), "{refused}");
+        store.close().unwrap();
+        assert!(Store::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn who_only_looks_is_told_who_uses_a_folder_and_leaves_nothing_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(holder(dir.path()).unwrap(), None);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let (store, _) = Store::open(dir.path()).unwrap();
+        assert_eq!(holder(dir.path()).unwrap(), Some(Holder::Process(Some(std::process::id()))));
+        store.close().unwrap();
+        assert_eq!(holder(dir.path()).unwrap(), Some(Holder::Nobody));
+        assert!(Store::open(dir.path()).is_ok(), "the look is over");
     }
 
     #[test]

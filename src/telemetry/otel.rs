@@ -6,7 +6,6 @@
 mod queue;
 mod settings;
 
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -36,6 +35,11 @@ pub(crate) fn dropped() -> Option<u64> {
     COUNTS.get().map(|counts| counts.dropped.load(Relaxed))
 }
 
+/// Whether the collector took nothing when it was last given spans; none where this process makes no traces.
+pub(crate) fn is_collector_lost() -> Option<bool> {
+    COUNTS.get().map(|counts| counts.is_lost.load(Relaxed))
+}
+
 /// The spans of this process.
 pub(crate) struct Traces {
     provider: SdkTracerProvider,
@@ -54,12 +58,10 @@ impl Traces {
         };
         let counts = COUNTS.get_or_init(Arc::default).clone();
         let resource = Arc::new(Mutex::new(None));
-        let is_told = AtomicBool::new(false);
         let exporter = CountedExporter {
             collector: collector.into(),
             counts: counts.clone(),
             resource: resource.clone(),
-            is_told,
         };
         let batches = BatchConfigBuilder::default().with_max_queue_size(settings.waiting_max).build();
         let batched = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();

@@ -20,7 +20,8 @@ pub(crate) struct Process {
     threads: u64,
     started: f64,
     pub(crate) open_files: u64,
-    max_files: u64,
+    /// None is told where there is no limit, which is 0.
+    pub(crate) max_files: u64,
 }
 
 impl Process {

@@ -70,6 +70,7 @@ fn help_leads_with_examples() {
         "zone",
         "peers",
         "status",
+        "doctor",
         "watch",
         "mcp",
     ] {

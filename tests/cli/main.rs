@@ -5,6 +5,8 @@
 
 mod commands;
 #[cfg(unix)]
+mod doctor;
+#[cfg(unix)]
 mod documents;
 #[cfg(unix)]
 mod health;

@@ -47,11 +47,13 @@ impl Node {
     }
 
     pub(crate) fn start_by(mut command: Command, dir: &Path, listen: &str, bootstrap: &[String]) -> Node {
-        command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test", "--listen", listen]);
+        command.args(["node", "--json", "--http", "127.0.0.1:0", "--listen", listen]);
         command.arg("--data-dir").arg(dir);
-        if !command.get_envs().any(|(name, _)| name == "AOP_CONFIG") {
-            // Not that of the machine.
-            command.env("AOP_CONFIG", "/dev/null");
+        // The file is not that of the machine.
+        for (variable, usual) in [("AOP_CONFIG", "/dev/null"), ("AOP_NETWORK", "test")] {
+            if !command.get_envs().any(|(name, _)| name == variable) {
+                command.env(variable, usual);
+            }
         }
         for address in bootstrap {
             command.args(["--bootstrap", address]);

@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 /// A request of the revision without handshake says its revision here.
-const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
+pub(super) const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// A message of the host.
 #[derive(Clone, Debug)]

@@ -7,11 +7,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Handle, snapshot};
-use crate::api::{self, ApiError};
-use crate::host::view::{self, Detail, HttpReadings};
+use crate::api::{self, ApiError, Diagnosis};
+use crate::host::view::{self, Detail, Examined, HttpReadings, Snapshot};
 use crate::net::client::{NodeClient, Patience};
+use crate::net::driver::ReadContext;
 use crate::telemetry::exposition::Format;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otel;
 
 /// A node that hears no peer for this long after its start answers for itself.
 const ALONE_AFTER: Duration = Duration::from_secs(5);
@@ -98,6 +100,33 @@ impl HealthClient {
         };
         let limit = query.limit.unwrap_or(CALLS_LIMIT);
         api::SeenCalls { calls: calls.filter(is_wanted).take(limit).collect() }
+    }
+
+    /// What a self-check finds that only the node can look at, and its own limits.
+    pub async fn diagnose(&self) -> Result<Diagnosis, ApiError> {
+        let HealthClient(handle) = self;
+        let is_ready = self.ready().await;
+        let look = |seen: &mut ReadContext<'_>| {
+            let first = seen.node.own_offers().min_by_key(|record| record.expires_at);
+            let first_end = first.map(|record| (record.name.clone(), record.expires_at));
+            (Snapshot::take(seen, Detail::Fingerprints), seen.node.own_offers().count(), first_end)
+        };
+        let (snapshot, offered, first_end) = handle.read(look).await?;
+        let counted = handle.metrics.read();
+        // In the first ten seconds there is no history.
+        let turn_p99 = handle.monitor.greatest("driver_turn_p99_s").map(f64::from);
+        Ok(view::diagnosis(&Examined {
+            problems: snapshot.problems(&handle.monitor.trends()),
+            snapshot,
+            is_ready,
+            expects_peers: handle.expects_peers,
+            turn_p99: turn_p99.or_else(|| counted.driver_turn.quantile(0.99)),
+            agents: handle.agents.states(),
+            calls: (counted.calls.count(), counted.failed),
+            offered,
+            first_end,
+            spans: otel::dropped().zip(otel::is_collector_lost()),
+        }))
     }
 
     /// Everything that is counted, as text; `http` is what that server counts by itself.

@@ -37,11 +37,11 @@ pub(in crate::host) enum Detail {
 pub(in crate::host) struct Snapshot {
     pub(super) now: Timestamp,
     pub(super) uptime: Duration,
-    key: PeerKey,
+    pub(super) key: PeerKey,
     name: Option<NodeName>,
-    network: String,
+    pub(super) network: String,
     pub(super) clock_offset_ms: i64,
-    listen: Vec<String>,
+    pub(super) listen: Vec<String>,
     pub(super) zones: Vec<ZoneSnapshot>,
     pub(super) traffic: Traffic,
     incidents: Vec<StoreIncident>,
@@ -101,7 +101,7 @@ impl Snapshot {
     }
 
     /// What is wrong, and since when.
-    pub(super) fn problems(&self, trends: &[(Trend, Timestamp)]) -> Vec<api::Problem> {
+    pub(in crate::host) fn problems(&self, trends: &[(Trend, Timestamp)]) -> Vec<api::Problem> {
         let started_at = self.now - self.uptime;
         let incidents = self.incidents.iter().map(|incident| store_problem(incident, started_at));
         let alerts = self.alerts.iter().map(|(alert, since)| problem(alert, *since));

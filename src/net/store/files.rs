@@ -54,6 +54,32 @@ pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
+/// Who uses a data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// No process.
+    Nobody,
+    /// A process, of this number as far as the lock file tells.
+    Process(Option<u32>),
+}
+
+/// Looks who uses the data folder `dir`, without making or keeping anything; none where there is no lock file.
+///
+/// # Errors
+/// The lock file cannot be read.
+pub fn holder(dir: &Path) -> io::Result<Option<Holder>> {
+    let mut lock = match private_file::unlinked().read(true).open(dir.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    // Shared, and let go at once: a node that starts at this moment waits for longer.
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(Some(Holder::Nobody)),
+        Err(TryLockError::WouldBlock) => Ok(Some(Holder::Process(read_pid(&mut lock)))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Whether `file` is what lies at `path`: it was not removed, moved or replaced since it was opened.
 #[cfg(unix)]
 pub(super) fn is_named(file: &File, path: &Path) -> bool {

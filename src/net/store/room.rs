@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Free bytes below which sled is told nothing and rows of others are not kept: what waits for sled (32 MiB) still fits, and
 /// as much again is left for own writes and for what the next start writes before it can read.
-const FLOOR_BYTES: u64 = 64 * 1024 * 1024;
+pub const FLOOR_BYTES: u64 = 64 * 1024 * 1024;
 /// Free bytes above the floor from which on room counts as ample again: writing what was put off must not end it at once.
 const SLACK_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -64,16 +64,17 @@ pub(super) fn is_no_room(kind: ErrorKind) -> bool {
     )
 }
 
+/// What everybody may write where `folder` lies, bytes; none where the system does not tell.
 #[cfg(unix)]
-fn free_bytes(folder: &Path) -> Option<u64> {
+pub fn free_bytes(folder: &Path) -> Option<u64> {
     let told = rustix::fs::statvfs(folder).ok()?;
-    // What everybody may use: the rest is for the administrator alone.
+    // The rest is for the administrator alone.
     Some(told.f_bavail.saturating_mul(told.f_frsize))
 }
 
 /// Elsewhere room counts as ample until a write fails.
 #[cfg(not(unix))]
-fn free_bytes(_folder: &Path) -> Option<u64> {
+pub fn free_bytes(_folder: &Path) -> Option<u64> {
     None
 }
 

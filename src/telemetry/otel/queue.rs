@@ -16,6 +16,8 @@ use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter,
 pub(super) struct Counts {
     pub(super) waiting: AtomicUsize,
     pub(super) dropped: AtomicU64,
+    /// Whether the collector took none of the last batch, which is told when it begins and when it ends.
+    pub(super) is_lost: AtomicBool,
 }
 
 /// Takes no more spans than may wait.
@@ -62,7 +64,6 @@ pub(super) struct CountedExporter {
     pub(super) counts: Arc<Counts>,
     /// What is known of the node since the last batch.
     pub(super) resource: Arc<Mutex<Option<Resource>>>,
-    pub(super) is_told: AtomicBool,
 }
 
 impl SpanExporter for CountedExporter {
@@ -89,7 +90,7 @@ impl SpanExporter for CountedExporter {
 
 impl CountedExporter {
     fn tell(&self, failure: Option<&OTelSdkError>) {
-        if self.is_told.swap(failure.is_some(), Relaxed) == failure.is_some() {
+        if self.counts.is_lost.swap(failure.is_some(), Relaxed) == failure.is_some() {
             return;
         }
         match failure {
