@@ -425,6 +425,8 @@ fn collect_nothing(dead: SocketAddr, waiting_max: &str) -> TempDir {
         ("OTEL_TRACES_SAMPLER", "always_on"),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", waiting_max),
+        // Longer than this test: what waits for an answer is not given up meanwhile.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "120000"),
         ("AOP_LOG_FORMAT", "json"),
     ];
     let log = path("log");
