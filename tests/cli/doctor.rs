@@ -1,11 +1,13 @@
 //! `aop doctor` on nodes that are well, and on set-ups that are broken in one way each.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use aop::api::{Check, CheckStatus, Diagnosis};
 use tempfile::TempDir;
@@ -51,7 +53,7 @@ impl Setup {
         ])
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -237,7 +239,10 @@ impl Setup {
 #[test]
 fn what_is_broken_without_a_node_is_named_with_its_fix() {
     for Broken { breaks, check, status, words, exit } in BROKEN {
-        let (diagnosis, code) = breaks(Setup::new()).examine();
+        let setup = breaks(Setup::new());
+        let before = files(setup.dir.path());
+        let (diagnosis, code) = setup.examine();
+        assert_eq!(files(setup.dir.path()), before, "nothing is written");
         assert!(tells(&diagnosis, check, *status, words), "{check}: {words}\n{diagnosis:#?}");
         assert_eq!(code, *exit, "{check}: {words}\n{diagnosis:#?}");
         let failed = diagnosis.checks.iter().filter(|found| found.finding.status == Fail);
@@ -247,6 +252,20 @@ fn what_is_broken_without_a_node_is_named_with_its_fix() {
         });
         assert_eq!(others.collect::<Vec<_>>(), Vec::<&Check>::new(), "{check}: nothing else is wrong");
     }
+}
+
+/// Everything below a folder, with when it was last written.
+fn files(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+    let mut found = BTreeMap::from([(folder.to_owned(), folder.metadata().unwrap().modified().unwrap())]);
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), path.metadata().unwrap().modified().unwrap());
+        }
+    }
+    found
 }
 
 /// As another program, or another node that answers elsewhere.
