@@ -19,6 +19,8 @@ use crate::config::Settings;
 const CLIENT_TIME_MAX: Duration = Duration::from_millis(1_800);
 /// How long a bootstrap peer may take to be found and to answer.
 const DIAL_TIME_MAX: Duration = Duration::from_millis(1_800);
+/// Characters that are shown of a line that is none of metrics.
+const LINE_CHARS_MAX: usize = 80;
 /// Bootstrap peers that are dialed, all at once.
 const DIALS_MAX: usize = 16;
 
@@ -93,9 +95,10 @@ pub(super) fn metrics(examined: &Examined, _: &Status) -> Vec<Finding> {
     };
     vec![match samples().find(|line| !is_sample(line)) {
         None => Finding::ok(format!("{} series", samples().count())),
-        Some(line) => {
-            Finding::fail(format!("a line is no sample: {line}"), "start the node again with this version")
-        }
+        Some(line) => Finding::fail(
+            format!("a line is no sample: {line:.LINE_CHARS_MAX$}"),
+            "start the node again with this version",
+        ),
     }]
 }
 

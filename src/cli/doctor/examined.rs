@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use miette::{Diagnostic, SourceSpan};
@@ -12,7 +13,7 @@ use crate::cli::args::{ClientArgs, DoctorArgs, NODE_URL};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::file;
-use crate::config::{self, ConfigError, Effective, Origin, Settings};
+use crate::config::{self, ConfigError, Effective, Flags, Origin, Settings};
 use crate::host::{Holder, holder};
 use crate::http::Token;
 use crate::private_file::read_if_there;
@@ -90,7 +91,11 @@ impl Examined {
         let of_settings = settings.and_then(|settings| url_of(settings.http_addr));
         let node = args.node.clone().or(of_folder).or(of_settings).unwrap_or_else(|| NODE_URL.into());
         // A file that is no token is told by a check of its own.
-        let token_file = settings.and_then(|settings| settings.http_token_file.clone());
+        let token_file = match settings {
+            Some(settings) => settings.http_token_file.clone(),
+            // What is wrong with other settings must not keep the node from being asked.
+            None => given_token_file(&flags, &env),
+        };
         let http_token_file = token_file.filter(|path| Token::read(path).is_ok());
         let client = Client::new(&ClientArgs { node, http_token_file, json: false })?;
         let answer = ask(&client, asked_until);
@@ -107,6 +112,12 @@ impl Examined {
             (Look::OfNode(_), _, answer) => vec![Finding::skip(answer.why_unmade())],
         }
     }
+}
+
+/// The token file of a flag or of the environment.
+fn given_token_file(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let flag = flags.get("http.token_file").and_then(|values| values.first().cloned());
+    flag.or_else(|| env("AOP_HTTP_TOKEN_FILE")).map(PathBuf::from)
 }
 
 /// Where the node of these settings answers this machine; none where that is not known before it runs.

@@ -37,7 +37,7 @@ pub(super) fn folder(_: &Examined, settings: &Settings) -> Vec<Finding> {
             (Err(error), _) => advised(&error),
             (Ok(()), false) => Finding::fail(
                 format!("this user cannot write to {}", path.display()),
-                "run the node as the owner of the folder, or give another with --data-dir DIR",
+                "run the node, and this, as the owner of the folder, or give another with --data-dir DIR",
             ),
             (Ok(()), true) => Finding::ok(format!("nobody else can write to {}", path.display())),
         },
@@ -137,6 +137,9 @@ pub(super) fn lock(examined: &Examined, settings: &Settings) -> Vec<Finding> {
         (Answer::Refused(_), Some(ready)) if ready.http == url => {
             Finding::ok(format!("{process} uses {folder}: the node that answers"))
         }
+        (Answer::Told { .. } | Answer::Refused(_), None) => Finding::skip(format!(
+            "{process} uses {folder}; whether it is the node that answers, `node.json` would tell, which is not there"
+        )),
         _ => Finding::fail(
             format!("{process} uses {folder}, and no node of it answers at {url}"),
             "see with `ps` what it is, and end it: no node starts with this folder before",
@@ -213,7 +216,7 @@ pub(super) fn agents(_: &Examined, settings: &Settings) -> Vec<Finding> {
         findings.push(Finding::fail(format!("{more} more are wrong"), "`aop config check FILE…` tells all"));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(format!("{count} are read, and the programs that they start are there")));
+        findings.push(Finding::ok(format!("files: {count}, and the programs that they start are there")));
     }
     findings
 }
