@@ -1,0 +1,139 @@
+//! Nodes behind routers: met directly where the routers allow it, else through a relay.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::lab::{Host, Lab, Nat, Node, PATIENCE, in_lab};
+
+const TCP: &str = "tcp/7401";
+const QUIC: &str = "udp/7401/quic-v1";
+
+/// After the first call two nodes whose routers can be crossed are connected directly within this time.
+const DIRECT: Duration = Duration::from_secs(2);
+/// An agent whose relay died is called through another one within this time.
+const REPLACED: Duration = Duration::from_secs(10);
+
+/// A node that others can reach, and its address for them.
+fn relay(lab: &Lab, name: &str, ip: &str, transports: &[&str]) -> (Node, String) {
+    let announced: Vec<String> =
+        transports.iter().map(|transport| format!("/ip4/{ip}/{transport}")).collect();
+    let mut arguments = listening(transports);
+    announced.iter().for_each(|address| arguments.extend(["--announce".into(), address.clone()]));
+    let node = started(&lab.host(name, ip), &arguments);
+    let address = format!("{}/p2p/{}", announced[0], node.id);
+    (node, address)
+}
+
+/// A node that only speaks these.
+fn listening(transports: &[&str]) -> Vec<String> {
+    let listen = |transport: &&str| ["--listen".into(), format!("/ip4/0.0.0.0/{transport}")];
+    transports.iter().flat_map(listen).collect()
+}
+
+fn started(host: &Host, arguments: &[String]) -> Node {
+    host.node(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Two nodes, each behind a router of its own.
+fn homes(lab: &Lab, nat: Nat, transports: &[&str], bootstrap: &[&str]) -> [Node; 2] {
+    let mut arguments = listening(transports);
+    bootstrap.iter().for_each(|address| arguments.extend(["--bootstrap".into(), (*address).into()]));
+    let at = [("a", "203.0.113.2"), ("b", "203.0.113.3")];
+    at.map(|(name, ip)| started(&lab.behind_nat(name, nat, ip), &arguments))
+}
+
+/// What an answer of `aop peers` says of one that is connected.
+fn connected<'a>(peers: &'a Value, node: &Node) -> Option<&'a Value> {
+    let peers = peers["peers"].as_array().unwrap();
+    peers.iter().find(|peer| peer["peer"] == node.id && peer["connected"] == true)
+}
+
+fn addresses(peers: &Value, node: &Node) -> Vec<String> {
+    serde_json::from_value(connected(peers, node).unwrap()["addresses"].clone()).unwrap()
+}
+
+fn is_relayed(peers: &Value, node: &Node) -> Option<bool> {
+    connected(peers, node)?["relayed"].as_bool()
+}
+
+/// What a node says of how it is reached.
+fn reach_is(node: &Node, state: &str) -> Value {
+    node.until(PATIENCE, "status", |status| status["reach"]["state"] == state).0["reach"].clone()
+}
+
+fn routers_are_crossed(lab: &Lab, transport: &str) {
+    let (_relay, seed) = relay(lab, "relay", "203.0.113.10", &[transport]);
+    let [a, b] = homes(lab, Nat::PortPreserving, &[transport], &[&seed]);
+    b.until_called(PATIENCE, &a);
+    let (peers, _) = b.until(DIRECT, "peers", |peers| is_relayed(peers, &a) == Some(false));
+    let direct = format!("/ip4/203.0.113.2/{transport}");
+    assert!(addresses(&peers, &a).iter().any(|address| address.starts_with(&direct)), "{peers:#}");
+    b.until_called(DIRECT, &a);
+}
+
+#[test]
+#[ignore = "nodes do not cross routers yet"]
+fn routers_that_keep_ports_are_crossed_by_tcp() {
+    in_lab(|lab| routers_are_crossed(lab, TCP));
+}
+
+#[test]
+#[ignore = "nodes do not cross routers yet"]
+fn routers_that_keep_ports_are_crossed_by_quic() {
+    in_lab(|lab| routers_are_crossed(lab, QUIC));
+}
+
+#[test]
+#[ignore = "nodes use no relays yet"]
+fn nodes_behind_routers_that_cannot_be_crossed_call_through_a_relay() {
+    in_lab(|lab| {
+        let (relay, seed) = relay(lab, "relay", "203.0.113.10", &[TCP, QUIC]);
+        let [a, b] = homes(lab, Nat::Symmetric, &[TCP, QUIC], &[&seed]);
+        for (node, other) in [(&b, &a), (&a, &b)] {
+            node.until_called(PATIENCE, other);
+            let peers = node.ask("peers");
+            assert_eq!(is_relayed(&peers, other), Some(true), "{peers:#}");
+            assert_eq!(is_relayed(&peers, &relay), Some(false), "{peers:#}");
+            let reach = reach_is(node, "relayed");
+            assert!(reach["relays"].to_string().contains(&relay.id), "{reach:#}");
+        }
+        let reach = reach_is(&relay, "public");
+        let announced: Vec<String> = serde_json::from_value(reach["addresses"].clone()).unwrap();
+        assert!(announced.iter().any(|address| seed.starts_with(address.as_str())), "{reach:#}");
+
+        // More than a relay of the library lets through, and as much as a call may carry.
+        let calls = b.host.folder.join("calls.jsonl");
+        let task = "x".repeat(2 << 20);
+        fs::write(&calls, json!({"agent": "a", "input": {"task": task}}).to_string()).unwrap();
+        b.until(PATIENCE, &format!("call --batch {}", calls.display()), |answer| {
+            answer["result"] == task.as_str()
+        });
+    });
+}
+
+#[test]
+#[ignore = "nodes use no relays yet"]
+fn a_relay_that_dies_is_replaced_by_another() {
+    in_lab(|lab| {
+        let mut relays = ["203.0.113.10", "203.0.113.11"].map(|ip| {
+            let name = format!("relay-{}", &ip[10..]);
+            relay(lab, &name, ip, &[TCP, QUIC])
+        });
+        let seeds = relays.each_ref().map(|(_, seed)| seed.as_str());
+        let [a, b] = homes(lab, Nat::Symmetric, &[TCP, QUIC], &seeds);
+        b.until_called(PATIENCE, &a);
+        let through = addresses(&b.ask("peers"), &a);
+        let passes = |node: &Node| through.iter().any(|address| address.contains(&node.id));
+        if passes(&relays[1].0) {
+            relays.reverse();
+        }
+        let [(dying, _), (other, _)] = relays;
+        assert!(passes(&dying), "{through:?}");
+        dying.kill();
+        b.until_called(REPLACED, &a);
+        let peers = b.ask("peers");
+        assert!(addresses(&peers, &a).iter().any(|address| address.contains(&other.id)), "{peers:#}");
+    });
+}
