@@ -470,7 +470,7 @@ mod tests {
                 gossip.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
             }
             let transport = transport(&options.keypair().unwrap()).unwrap();
-            let mut node = Network::with_gossip(options, transport, gossip).unwrap();
+            let mut node = Network::with_gossip(options, transport.into(), gossip).unwrap();
             bootstrap = node.listening().await;
             nodes.push(node);
         }
