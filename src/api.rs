@@ -25,7 +25,7 @@ pub use self::owners::{Owner, Owners, TrustOwner};
 pub use self::queues::{Queue, Queues};
 pub use self::tasks::{Batch, BatchAnswer, BatchCall, Submitted, Task, TaskPage, TaskStatus};
 pub use self::words::{
-    CallSide, CallState, CheckGroup, CheckStatus, ChosenBy, Health, Origin, QueueChange, Removal,
+    CallSide, CallState, CheckGroup, CheckStatus, ChosenBy, Health, Origin, QueueChange, ReachState, Removal,
     ReplicaState, Via, ZoneRole, ZoneStatus,
 };
 pub use self::zones::{JoinZone, Zone, ZoneChange, Zones};
@@ -301,6 +301,8 @@ pub struct Status {
     pub listen: Vec<String>,
     /// The command with which another node joins through this one; null while it listens nowhere.
     pub join: Option<String>,
+    /// From where it is reached.
+    pub reach: Reach,
     /// Open connections.
     pub connections: usize,
     /// How it is.
@@ -309,6 +311,17 @@ pub struct Status {
     pub problems: Vec<Problem>,
     /// Refused records since the start, by reason.
     pub refused: BTreeMap<Code, u64>,
+}
+
+/// From where a node is reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reach {
+    /// As far as it is known.
+    pub state: ReachState,
+    /// Addresses at which everybody reaches it: announced ones, and those that others tried.
+    pub addresses: Vec<String>,
+    /// PeerIds of the relays through which it is reached.
+    pub relays: Vec<String>,
 }
 
 /// State of one replicated zone.
@@ -366,6 +379,8 @@ pub struct Peer {
     pub name: Option<String>,
     /// Its addresses in use.
     pub addresses: Vec<String>,
+    /// Whether it is reached through a relay alone: for calls, not for records.
+    pub relayed: bool,
     /// Whether it is a configured bootstrap peer.
     pub bootstrap: bool,
     /// Zones it serves, as far as heard.

@@ -28,6 +28,7 @@ pub use self::import::{IMPORT, Import};
 use self::keys::default_of;
 pub use self::keys::{KEYS, Key, Shape};
 use crate::net::addresses::{check_dialable, named_peer};
+use crate::net::swarm::ReachOptions;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::card::Residency;
 use crate::proto::limits::NETWORK_BYTES_MAX;
@@ -92,6 +93,8 @@ pub struct Settings {
     pub listen: Vec<Multiaddr>,
     /// Addresses at which others reach it beside those.
     pub announce: Vec<Multiaddr>,
+    /// What it does for reach, its own and that of others.
+    pub reach: ReachOptions,
     /// Nets whose addresses have no share.
     pub trusted_nets: TrustedNets,
     /// Address of the HTTP API.
@@ -265,17 +268,22 @@ impl Validator {
             bootstrap: self.dialable("bootstrap", address),
             listen: self.parsed("listen", address),
             announce: self.announce(),
+            reach: ReachOptions {
+                relay: self.is_on("relay"),
+                mdns: self.is_on("mdns"),
+                tries_others: self.is_on("autonat_server"),
+            },
             trusted_nets: TrustedNets(self.parsed("trusted_nets", "write a net such as `10.0.0.0/8`")),
             http_addr: self.socket_addr("http.addr", "write `127.0.0.1:7400`")?,
             http_token_file: self.texts("http.token_file").pop().map(PathBuf::from),
             http_names: self.texts("http.names"),
-            is_registry_public: self.is_registry_public(),
+            is_registry_public: self.is("http.registry", "public", "own"),
             metrics_addr: self.socket_addr("metrics.addr", "write `127.0.0.1:7402`"),
             residency: self.parsed("calls.residency", "write a word such as `eu`"),
             card_keys: self.texts("card_keys").into_iter().map(PathBuf::from).collect(),
             agents: self.texts("agents").into_iter().map(PathBuf::from).collect(),
             log: self.texts("log").pop(),
-            is_log_json: self.is_log_json(),
+            is_log_json: self.is("log_format", "json", "text"),
             zones,
         };
         // An empty list hides the default, and a node without a home zone could register nothing.
@@ -325,20 +333,23 @@ impl Validator {
         }
     }
 
-    fn is_registry_public(&mut self) -> bool {
-        let who = self.texts("http.registry").pop().unwrap_or_default();
-        if !["own", "public"].contains(&who.as_str()) {
-            self.refuse("http.registry", 0, "is neither own nor public", "the default is `own`");
+    /// Whether a setting is `value`, where it can only be that or `other`.
+    fn is(&mut self, key: &'static str, value: &str, other: &str) -> bool {
+        let given = self.texts(key).pop().unwrap_or_default();
+        if ![value, other].contains(&given.as_str()) {
+            let default = default_of(key).pop().unwrap_or_default();
+            self.refuse(
+                key,
+                0,
+                &format!("is neither {value} nor {other}"),
+                &format!("the default is `{default}`"),
+            );
         }
-        who == "public"
+        given == value
     }
 
-    fn is_log_json(&mut self) -> bool {
-        let format = self.texts("log_format").pop().unwrap_or_default();
-        if !["text", "json"].contains(&format.as_str()) {
-            self.refuse("log_format", 0, "is neither text nor json", "the default is `text`");
-        }
-        format == "json"
+    fn is_on(&mut self, key: &'static str) -> bool {
+        self.is(key, "yes", "no")
     }
 
     fn socket_addr(&mut self, key: &'static str, fix: &str) -> Option<SocketAddr> {
@@ -457,6 +468,7 @@ mod tests {
     fn every_setting_can_be_given_in_the_file() {
         let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
             gateway = 'no'\nbootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
+            relay = 'no'\nmdns = 'yes'\nautonat_server = 'yes'\n\
             agents = ['a', 'b']\ncard_keys = 'c'\nlog = 'info'\nlog_format = 'json'\n\
             [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\nregistry = 'public'\n\
             [metrics]\naddr = '[::1]:9'\n[calls]\nresidency = ['EU']\n";
@@ -470,6 +482,7 @@ mod tests {
         );
         assert_eq!(settings.http_token_file, Some(folder.path().join("t")));
         assert_eq!(settings.card_keys, [folder.path().join("c")]);
+        assert_eq!(settings.reach, ReachOptions { relay: false, mdns: true, tries_others: true });
         assert_eq!(settings.residency, ["eu".parse().unwrap()]);
         assert_eq!(settings.zones.len(), 2);
         assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());

@@ -47,6 +47,7 @@ pub use crate::net::refusals::{Reason, Refusals};
 pub use crate::net::store::{FLOOR_BYTES, Holder, free_bytes, holder};
 use crate::net::store::{Loaded, Store, StoreError};
 use crate::net::store_keeper::StoreKeeper;
+pub use crate::net::swarm::ReachOptions;
 use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
 use crate::net::transport::{PeerTransport, counted_transport};
 use crate::net::{EVENTS_MAX, REQUESTS_MAX, calls, read_rows, wall_clock};
@@ -92,6 +93,8 @@ pub struct Options {
     pub listen: Vec<Multiaddr>,
     /// Where others reach it beside that, such as the address of a router that forwards to it.
     pub announce: Vec<Multiaddr>,
+    /// What it does for reach, its own and that of others.
+    pub reach: ReachOptions,
     /// Nets whose addresses have no share of what peers may take.
     pub trusted_nets: TrustedNets,
     /// Where it keeps its records.
@@ -125,6 +128,7 @@ impl Options {
             bootstrap: Vec::new(),
             listen: vec![Multiaddr::from(Ipv4Addr::LOCALHOST).with(Protocol::Tcp(0))],
             announce: Vec::new(),
+            reach: ReachOptions::default(),
             trusted_nets: TrustedNets::default(),
             data_dir: data_dir.into(),
             agents: Agents::new(ZoneName::root()),
@@ -332,6 +336,7 @@ fn network_options(options: &Options, discovery: Discovery) -> NetworkOptions {
         peers_file: None,
         trusted_nets: options.trusted_nets.clone(),
         discovery,
+        reach: options.reach,
     }
 }
 

@@ -72,8 +72,10 @@ pub(super) async fn run(
 
 /// The tokens of several turns, as far as the server told them.
 fn sum(all: Option<Usage>, turn: Option<Usage>) -> Option<Usage> {
-    let ((input, output), turn) = (all.unwrap_or_default(), turn.or(all.map(|_| (0, 0)))?);
-    Some((input.saturating_add(turn.0), output.saturating_add(turn.1)))
+    match (all, turn) {
+        (Some(all), Some(turn)) => Some((all.0.saturating_add(turn.0), all.1.saturating_add(turn.1))),
+        (all, turn) => all.or(turn),
+    }
 }
 
 /// After its first turn a task has begun, whatever became of the next.

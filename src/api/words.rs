@@ -69,6 +69,20 @@ words! {
 }
 
 words! {
+    /// From where a node is reached.
+    ReachState {
+        /// Nobody said.
+        Unknown = "unknown",
+        /// From everywhere, by what was announced or tried.
+        Public = "public",
+        /// Through relays.
+        Relayed = "relayed",
+        /// Only from its own network.
+        Private = "private",
+    }
+}
+
+words! {
     /// Where an agent came from.
     Origin {
         /// An agent's file.

@@ -346,6 +346,15 @@ pub(super) struct NodeArgs {
     /// Address at which others reach the node: behind a router, in a container
     #[arg(long, value_name = "MULTIADDR")]
     announce: Vec<String>,
+    /// Relay for those that cannot be reached, while the node itself is reached from everywhere: yes (the default) or no
+    #[arg(long, value_name = "YES|NO", num_args = 0..=1, default_missing_value = "yes")]
+    relay: Option<String>,
+    /// Look for nodes of the same world in the local network, and be found there
+    #[arg(long, value_name = "YES|NO", num_args = 0..=1, default_missing_value = "yes")]
+    mdns: Option<String>,
+    /// Try for others whether they are reached from everywhere, as a seed does
+    #[arg(long, value_name = "YES|NO", num_args = 0..=1, default_missing_value = "yes")]
+    autonat_server: Option<String>,
     /// Net whose addresses have no share of connections, streams and calls; replaces loopback and private nets
     #[arg(long = "trusted-net", value_name = "NET")]
     trusted_nets: Vec<String>,
@@ -404,6 +413,9 @@ impl NodeArgs {
             ("bootstrap", self.bootstrap.clone()),
             ("listen", self.listen.clone()),
             ("announce", self.announce.clone()),
+            ("relay", one(&self.relay)),
+            ("mdns", one(&self.mdns)),
+            ("autonat_server", one(&self.autonat_server)),
             ("trusted_nets", self.trusted_nets.clone()),
             ("http.addr", one(&self.http)),
             ("http.token_file", one(&self.http_token_file)),

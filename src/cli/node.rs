@@ -205,6 +205,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         bootstrap: settings.bootstrap.clone(),
         listen: settings.listen.clone(),
         announce: settings.announce.clone(),
+        reach: settings.reach,
         trusted_nets: settings.trusted_nets.clone(),
         data_dir: settings.data_dir.clone(),
         agents,

@@ -247,6 +247,11 @@ fn status_rows(status: &Status) -> Rows {
     for address in &status.listen {
         put("listen", address.clone());
     }
+    let via = match status.reach.relays.len() {
+        0 => String::new(),
+        count => format!(" through {count} relay{}", if count == 1 { "" } else { "s" }),
+    };
+    put("reach", format!("{}{via}", status.reach.state));
     put("join", status.join.clone().unwrap_or("-".into()));
     put("connections", status.connections.to_string());
     for zone in &status.zones {

@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 21] = [
+pub const KEYS: [Key; 24] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -103,6 +103,27 @@ pub const KEYS: [Key; 21] = [
         env: "AOP_ANNOUNCE",
         shape: Shape::Texts,
         meaning: "Addresses at which others reach the node where its own are not: behind a router, in a container",
+    },
+    Key {
+        name: "relay",
+        flag: "--relay",
+        env: "AOP_RELAY",
+        shape: Shape::Text,
+        meaning: "Whether the node relays for those that cannot be reached, while it is itself reached from everywhere: yes or no",
+    },
+    Key {
+        name: "mdns",
+        flag: "--mdns",
+        env: "AOP_MDNS",
+        shape: Shape::Text,
+        meaning: "Whether the node looks for others of its world in the local network, and is found there: yes or no",
+    },
+    Key {
+        name: "autonat_server",
+        flag: "--autonat-server",
+        env: "AOP_AUTONAT_SERVER",
+        shape: Shape::Text,
+        meaning: "Whether the node tries for others whether they are reached from everywhere: yes for a seed, or no",
     },
     Key {
         name: "trusted_nets",
@@ -189,6 +210,8 @@ pub(super) fn default_of(name: &str) -> Vec<String> {
         "network" => &["world"],
         "zones" => &["."],
         "gateway" => &["auto"],
+        "relay" => &["yes"],
+        "mdns" | "autonat_server" => &["no"],
         "listen" => &[
             "/ip4/0.0.0.0/tcp/7401",
             "/ip4/0.0.0.0/udp/7401/quic-v1",
@@ -229,6 +252,7 @@ pub(super) fn example_of(name: &str) -> &'static [&'static str] {
 pub(super) fn choices_of(name: &str) -> &'static [&'static str] {
     match name {
         "gateway" => &["auto", "yes", "no"],
+        "relay" | "mdns" | "autonat_server" => &["yes", "no"],
         "http.registry" => &["own", "public"],
         _ => &[],
     }

@@ -113,6 +113,11 @@ pub(crate) fn by_reach(addresses: impl Iterator<Item = Multiaddr>) -> Vec<Multia
     told
 }
 
+/// Whether it leads through a relay.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
 /// The key behind a PeerId; `None` for ids that are no inlined Ed25519 key.
 pub fn peer_key(peer: &PeerId) -> Option<PeerKey> {
     let key = identity::PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;

@@ -19,7 +19,7 @@ use libp2p::{Multiaddr, PeerId, Transport};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::net::addresses::ip_of;
+use crate::net::addresses::{ip_of, is_relayed};
 use crate::net::refusals::{Reason, Refusals};
 use crate::net::transport::PeerTransport;
 use crate::proto::address_block::{Share, Shares, Source, TrustedNets};
@@ -127,7 +127,9 @@ impl Transport for BoundedHandshakes {
         }
         Pin::new(&mut self.inner).poll(cx).map(|event| match event {
             TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr } => {
-                let upgrade = self.bound(upgrade, &send_back_addr);
+                // Who comes through a relay has no address of his own; the relay has one.
+                let from = if is_relayed(&local_addr) { &local_addr } else { &send_back_addr };
+                let upgrade = self.bound(upgrade, from);
                 TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr }
             }
             other => other,

@@ -13,6 +13,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use crate::net::addresses::is_relayed;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 
@@ -65,6 +66,8 @@ pub struct Peer {
     pub(crate) renew_at: Option<Multiaddr>,
     /// When it last was the first to bring a message that was accepted.
     pub(crate) brought: Instant,
+    /// Whether it says that it relays for others.
+    pub(crate) offers_relay: bool,
     /// Whether it held a place in a mesh where others wait, and brought nothing for long.
     pub(crate) is_silent: bool,
 }
@@ -87,8 +90,14 @@ impl Peer {
             pings_lost: 0,
             renew_at: None,
             brought: since,
+            offers_relay: false,
             is_silent: false,
         }
+    }
+
+    /// Whether it is reached through a relay alone.
+    pub fn is_relayed(&self) -> bool {
+        self.seen_at.iter().all(is_relayed)
     }
 
     pub(crate) fn opened(&mut self, connection: ConnectionId, address: Multiaddr, now: Instant) {
@@ -135,8 +144,8 @@ pub(crate) fn excess(
     closing
 }
 
-/// The connections that `own` has to close because an older one leads to the same peer. A call that is under way with
-/// a peer in `calling` may run on either, so both stay.
+/// The connections that `own` has to close because an older one leads to the same peer, or a direct one where this leads through a
+/// relay. A call that is under way with a peer in `calling` may run on either, so both stay.
 pub(crate) fn duplicate_connections(
     peers: &BTreeMap<PeerId, Peer>,
     own: PeerId,
@@ -146,8 +155,14 @@ pub(crate) fn duplicate_connections(
     let newer = |peer: &Peer| {
         let old_enough = |since: Instant| now.saturating_duration_since(since) > DUPLICATE_KEPT;
         // Ids of connections rise, so the first of the map is the oldest.
-        let newer = peer.connections.iter().skip(1);
-        newer.filter(|(_, (_, since))| old_enough(*since)).map(|(id, _)| *id).collect::<Vec<_>>()
+        let mut all: Vec<_> = peer.connections.iter().collect();
+        all.sort_by_key(|(_, (address, _))| is_relayed(address));
+        let kept_since = all.first().map_or(now, |(_, (_, since))| *since);
+        let newer = all.into_iter().skip(1);
+        newer
+            .filter(|(_, (_, since))| old_enough((*since).max(kept_since)))
+            .map(|(id, _)| *id)
+            .collect::<Vec<_>>()
     };
     peers
         .iter()
@@ -241,6 +256,26 @@ mod tests {
         );
         assert!(duplicate_connections(&BTreeMap::from([(high, peer.clone())]), low, &none, since).is_empty());
         assert!(duplicate_connections(&BTreeMap::from([(low, peer)]), high, &none, now).is_empty());
+    }
+
+    #[test]
+    fn a_direct_connection_takes_the_place_of_an_older_one_through_a_relay() {
+        let since = Instant::now();
+        let (low, high) = {
+            let (one, other) = (PeerId::random(), PeerId::random());
+            (one.min(other), one.max(other))
+        };
+        let mut peer = Peer::new(PeerKey([1; 32]), true, false, since);
+        let relayed = format!("/ip4/192.0.2.1/tcp/1/p2p/{low}/p2p-circuit");
+        peer.opened(ConnectionId::new_unchecked(4), relayed.parse().unwrap(), since);
+        assert!(peer.is_relayed());
+        let direct_since = since + DUPLICATE_KEPT;
+        peer.opened(ConnectionId::new_unchecked(7), "/ip4/127.0.0.1/tcp/1".parse().unwrap(), direct_since);
+        assert!(!peer.is_relayed());
+        let peers = BTreeMap::from([(high, peer)]);
+        let closed = |now| duplicate_connections(&peers, low, &BTreeSet::new(), now);
+        assert_eq!(closed(direct_since + DUPLICATE_KEPT / 2), [], "what began on it may still run");
+        assert_eq!(closed(direct_since + DUPLICATE_KEPT * 2), [ConnectionId::new_unchecked(4)]);
     }
 
     #[test]

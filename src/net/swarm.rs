@@ -30,7 +30,7 @@ use crate::net::streams::InboundRequest;
 use crate::net::streams::budget::RequestBudget;
 use crate::net::streams::calls::OpenCalls;
 use crate::net::streams::sources::PeerSources;
-use crate::net::transport::PeerTransport;
+use crate::net::transport::Wires;
 use crate::net::wall_clock;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::PeerKey;
@@ -41,8 +41,11 @@ use crate::telemetry::metrics::Metrics;
 
 mod admission;
 mod behaviour;
+mod candidates;
 mod connections;
 mod dht;
+mod dial_back;
+mod direct_only;
 mod event;
 mod gossip;
 mod gossip_budget;
@@ -51,7 +54,9 @@ mod named_dials;
 mod options;
 mod peer_scores;
 mod providers;
+mod reach;
 mod reached;
+mod relays;
 mod remembered;
 mod routing;
 mod streams;
@@ -64,8 +69,10 @@ pub use event::{NetworkAlert, NetworkEvent, Published, Traffic};
 use gossip::Received;
 pub use gossip_budget::Dropped;
 use listening::Listening;
-pub use options::{Discovery, NetworkError, NetworkOptions};
+pub use options::{Discovery, NetworkError, NetworkOptions, ReachOptions};
 use peer_scores::{PeerScores, Penalty};
+pub use reach::{OwnReach, ReachState};
+use reach::{Reachability, handle_hole_punching};
 use reached::ReachedPeers;
 pub(crate) use reached::reach;
 use remembered::RememberedPeers;
@@ -116,6 +123,8 @@ pub struct Network {
     listening: Listening,
     remembered: RememberedPeers,
     reached: ReachedPeers,
+    reach: Reachability,
+    reach_options: ReachOptions,
     ticker: Interval,
     ticked: (Instant, SystemTime),
     began: (Instant, Timestamp),
@@ -128,13 +137,13 @@ pub struct Network {
 
 impl Network {
     /// Opens the listening sockets and starts to dial. Needs a tokio runtime; nothing moves until [`Network::next`].
-    pub fn new(options: NetworkOptions, transport: PeerTransport) -> Result<Network, NetworkError> {
-        Network::with_gossip(options, transport, behaviour::gossip_settings())
+    pub fn new(options: NetworkOptions, wires: impl Into<Wires>) -> Result<Network, NetworkError> {
+        Network::with_gossip(options, wires.into(), behaviour::gossip_settings())
     }
 
     fn with_gossip(
         options: NetworkOptions,
-        transport: PeerTransport,
+        wires: Wires,
         gossip: gossipsub::ConfigBuilder,
     ) -> Result<Network, NetworkError> {
         let keypair = options.keypair()?;
@@ -152,15 +161,18 @@ impl Network {
             options.discovery,
             admission,
             refusals.clone(),
+            wires.relay_client,
+            options.reach,
         )?;
         let transport =
-            BoundedHandshakes::new(transport, options.trusted_nets.clone(), refusals.clone()).boxed();
+            BoundedHandshakes::new(wires.transport, options.trusted_nets.clone(), refusals.clone()).boxed();
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(behaviour::IDLE_MAX)
             // QUIC and IPv6 get a head start, and an address that
             // does not answer delays the others by a moment only.
             .with_smart_dial();
         let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings);
+        let reach = Reachability::new(options.announce.clone());
         let listening = Listening::open(&mut swarm, options.listen, options.announce)?;
         let sources = PeerSources::default();
         let request_budget = RequestBudget::default();
@@ -190,6 +202,8 @@ impl Network {
             listening,
             remembered,
             reached: ReachedPeers::default(),
+            reach,
+            reach_options: options.reach,
             ticker,
             ticked: (now, SystemTime::now()),
             began: (now, wall_clock()),
@@ -268,6 +282,11 @@ impl Network {
         self.peers.values().filter(|peer| peer.identified)
     }
 
+    /// From where this node is reached.
+    pub fn reach(&self) -> OwnReach {
+        self.reach.told()
+    }
+
     /// What is wrong now, and since when: bootstrap peers with whom there is no connection, sockets that were lost, peers that
     /// are blocked.
     pub fn problems(&self) -> Vec<(NetworkAlert, Timestamp)> {
@@ -327,12 +346,7 @@ impl Network {
                 if endpoint.is_dialer() {
                     self.metrics.dialed("ok");
                 }
-                self.handle_connected(
-                    peer_id,
-                    connection_id,
-                    endpoint.is_dialer(),
-                    endpoint.get_remote_address(),
-                );
+                self.handle_connected(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 self.handle_closed(peer_id, connection_id, num_established);
@@ -341,8 +355,14 @@ impl Network {
                 self.handle_dial_failed(connection_id, &error);
             }
             SwarmEvent::NewListenAddr { listener_id, .. } => self.listening.bound(&self.swarm, listener_id),
-            SwarmEvent::ExpiredListenAddr { .. } => self.listening.tell(&self.swarm),
+            SwarmEvent::ExpiredListenAddr { .. } => {
+                self.reach.moved(&mut self.swarm);
+                self.listening.tell(&self.swarm);
+            }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                if self.lost_relay(listener_id) {
+                    return;
+                }
                 self.listening.bound(&self.swarm, listener_id);
                 let reason = reason.err().map_or("closed".into(), |error| error.to_string());
                 let lost = NetworkAlert::ListenerLost { reason };
@@ -361,6 +381,10 @@ impl Network {
             }
             BehaviourEvent::Ping(event) => self.handle_ping(event),
             BehaviourEvent::Kad(event) => self.handle_kad(event),
+            BehaviourEvent::RelayClient(event) => self.handle_relay_client(&event),
+            BehaviourEvent::HolePunching(event) => handle_hole_punching(&event),
+            BehaviourEvent::Candidates(event) => self.reach.tried(event.tested_addr, event.result.is_ok()),
+            BehaviourEvent::Neighbours(event) => self.handle_neighbours(event),
             _ => {}
         }
     }
@@ -382,6 +406,7 @@ impl Network {
         self.remembered.dial(&mut self.swarm, self.peers.len(), now);
         self.remembered.keep(&self.peers, now);
         self.close_excess(now);
+        self.review_reach(now);
         // Eight peers of other zones are no help to a zone with a mesh of two.
         let enough = self.peers.len() >= PEERS_LOW && !is_lonely(&self.topics, &self.peers);
         let kad = self.swarm.behaviour_mut().kad.as_mut();
@@ -438,13 +463,14 @@ mod tests {
                 peers_file: None,
                 trusted_nets: TrustedNets::default(),
                 discovery: Discovery::Dht,
+                reach: Default::default(),
             };
             let mut gossip = settings();
             if seed == 1 {
                 gossip.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
             }
             let transport = transport(&options.keypair().unwrap()).unwrap();
-            let mut node = Network::with_gossip(options, transport, gossip).unwrap();
+            let mut node = Network::with_gossip(options, transport.into(), gossip).unwrap();
             bootstrap = node.listening().await;
             nodes.push(node);
         }

@@ -15,7 +15,7 @@ use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportErr
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
 
 use super::counted::CountedMuxer;
 use crate::net::swarm::NetworkError;
@@ -30,30 +30,52 @@ const STREAMS_PER_CONNECTION_MAX: usize = 256;
 /// The transport of a node with this key: `/ip4|ip6|dns…/…/tcp/…`, `/udp/…/quic-v1` and `/dnsaddr/…`. Needs a tokio
 /// runtime.
 pub fn transport(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
-    counted_transport(keypair, &Arc::default())
+    Ok(by_name(by_address(keypair, &Arc::default())?))
 }
 
-/// The same; its connections are counted.
-pub(crate) fn counted_transport(
-    keypair: &Keypair,
+/// The same with `…/p2p-circuit`, through relays; its connections are counted.
+pub(crate) fn counted_transport(keypair: &Keypair, metrics: &Arc<Metrics>) -> Result<Wires, NetworkError> {
+    let (circuits, relay_client) = relay::client::new(keypair.public().to_peer_id());
+    let circuits = over(circuits, keypair)?.map(counted(metrics, metrics::Transport::Relay));
+    // Circuits first: the others would take the address of the relay for that of the peer behind it.
+    let both = circuits.or_transport(by_address(keypair, metrics)?).map(|either, _| either.into_inner());
+    Ok(Wires { transport: by_name(both.boxed()), relay_client: Some(relay_client) })
+}
+
+/// What a network runs on.
+pub struct Wires {
+    pub(crate) transport: PeerTransport,
+    /// What opens the circuits of the transport, where it has such.
+    pub(crate) relay_client: Option<relay::client::Behaviour>,
+}
+
+impl From<PeerTransport> for Wires {
+    fn from(transport: PeerTransport) -> Wires {
+        Wires { transport, relay_client: None }
+    }
+}
+
+fn by_name(transport: PeerTransport) -> PeerTransport {
+    ByName(Shared(Arc::new(Mutex::new(transport)))).boxed()
+}
+
+fn counted(
     metrics: &Arc<Metrics>,
-) -> Result<PeerTransport, NetworkError> {
-    Ok(ByName(Shared(Arc::new(Mutex::new(by_address(keypair, metrics)?)))).boxed())
+    transport: metrics::Transport,
+) -> impl FnOnce((PeerId, StreamMuxerBox), ConnectedPoint) -> (PeerId, StreamMuxerBox) + Clone + use<> {
+    let metrics = metrics.clone();
+    move |(peer, muxer), point| {
+        let metrics = metrics.connected(point.is_listener(), transport);
+        (peer, StreamMuxerBox::new(CountedMuxer::new(muxer, metrics)))
+    }
 }
 
 /// Counts here, where it is known which of the two a name led to.
 fn by_address(keypair: &Keypair, metrics: &Arc<Metrics>) -> Result<PeerTransport, NetworkError> {
-    let counted = |transport: metrics::Transport| {
-        let metrics = metrics.clone();
-        move |(peer, muxer): (PeerId, StreamMuxerBox), point: ConnectedPoint| {
-            let metrics = metrics.connected(point.is_listener(), transport);
-            (peer, StreamMuxerBox::new(CountedMuxer::new(muxer, metrics)))
-        }
-    };
-    let tcp = over(Tcp::new(), keypair)?.map(counted(metrics::Transport::Tcp));
+    let tcp = over(Tcp::new(), keypair)?.map(counted(metrics, metrics::Transport::Tcp));
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .map(counted(metrics::Transport::Quic));
+        .map(counted(metrics, metrics::Transport::Quic));
     Ok(quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
 }
 

@@ -295,9 +295,9 @@ impl Zone {
         self.liveness.live(is_member, now) + usize::from(self.role == Role::Member)
     }
 
-    /// Fingerprint of the whole zone.
-    pub fn fingerprint(&mut self, as_of: Timestamp) -> Digest {
-        self.records.registry.digest(Prefix::ROOT, as_of)
+    /// Fingerprint of the whole zone, if that takes no more than to hash about `work` records; what was hashed is kept.
+    pub(super) fn fingerprint_within(&mut self, as_of: Timestamp, work: &mut usize) -> Option<Digest> {
+        self.records.registry.digest_within(Prefix::ROOT, as_of, work)
     }
 
     /// Its state; `own` is this node as an author. Costs little, for clients ask often: what costs more they ask by itself.

@@ -111,15 +111,18 @@ impl Drop for ConnectionMetrics {
 pub(crate) enum Transport {
     Tcp,
     Quic,
+    /// Through a relay, over one of the others.
+    Relay,
 }
 
 impl Transport {
-    const ALL: [Transport; 2] = [Transport::Tcp, Transport::Quic];
+    const ALL: [Transport; 3] = [Transport::Tcp, Transport::Quic, Transport::Relay];
 
     fn label(self) -> (&'static str, &'static str) {
         let text = match self {
             Transport::Tcp => "tcp",
             Transport::Quic => "quic",
+            Transport::Relay => "relay",
         };
         ("transport", text)
     }

@@ -490,6 +490,30 @@ fn connections_bytes_files_servers_and_the_log_are_counted() {
 }
 
 #[test]
+fn a_connection_over_quic_is_counted_by_who_opened_it_while_it_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |name: &str, bootstrap: &[String]| {
+        let command = Command::new(env!("CARGO_BIN_EXE_aop"));
+        Node::start_by(command, &folder.path().join(name), "/ip4/127.0.0.1/udp/0/quic-v1", bootstrap)
+    };
+    let node = start("node", &[]);
+    let peer = start("peer", &node.ready.listen);
+    let of = |node: &Node, name: &str, direction: &str| {
+        let series = format!("{name}{{direction=\"{direction}\",transport=\"quic\"}}");
+        counted(&metrics(node, "*/*").0, &series).unwrap()
+    };
+    let open = |node, direction| of(node, "aop_connections", direction);
+    until("it is open at both ends", PATIENCE, || (open(&node, "in"), open(&peer, "out")) == (1.0, 1.0));
+    for node in [&node, &peer] {
+        until("something was said both ways", PATIENCE, || {
+            ["in", "out"].iter().all(|direction| of(node, "aop_network_bytes_total", direction) > 0.0)
+        });
+    }
+    peer.signal("-TERM");
+    until("it has ended", PATIENCE, || open(&node, "in") == 0.0);
+}
+
+#[test]
 fn what_has_not_happened_yet_is_counted_as_never() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("quiet")).unwrap();

@@ -52,6 +52,7 @@ impl Node {
             peers_file: None,
             trusted_nets,
             discovery: Discovery::Dht,
+            reach: Default::default(),
         };
         let key = options.identity.key();
         let transport = transport(&options.keypair().unwrap()).unwrap();

@@ -169,6 +169,7 @@ fn options(seed: u8, listen: &str, bootstrap: &[Multiaddr]) -> NetworkOptions {
         peers_file: None,
         trusted_nets: TrustedNets::default(),
         discovery: Discovery::Dht,
+        reach: Default::default(),
     }
 }
 
@@ -440,6 +441,7 @@ async fn find_peers_finds_a_provider_that_nobody_dialed() {
 async fn without_a_dht_nobody_is_found_and_nothing_fails() {
     let without = |seed, bootstrap: &[Multiaddr]| NetworkOptions {
         discovery: Discovery::Off,
+        reach: Default::default(),
         ..options_in_lab(seed, bootstrap)
     };
     let a = Node::start(without(1, &[])).await;

@@ -112,6 +112,11 @@ ROWS = {
     ],
     "Mesh": [
         graph("Peers", "none", (f"aop_peers{{{NODE}}}", "{{instance}}")),
+        graph(
+            "Bytes to and from peers",
+            "Bps",
+            (f"sum by (direction, transport) ({rate('aop_network_bytes_total')})", "{{direction}} {{transport}}"),
+        ),
         graph("Connections", "none", (f"sum by (direction) (aop_connections{{{NODE}}})", "{{direction}}")),
         graph("Round trips to peers", "s", *quantiles("aop_peer_rtt_seconds", [0.5, 0.95])),
         graph("Dials", "ops", (f"sum by (result) ({rate('aop_dials_total')})", "{{result}}")),

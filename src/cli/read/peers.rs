@@ -16,7 +16,11 @@ pub(in crate::cli) fn peers(args: &ClientArgs) -> Result<Exit, Failure> {
     }
     let mut rows = Rows::new(&["NAME", "PEER", "STATE", "RTT", "CLOCK", "SEEN", "ROLES", "ADDRESSES"]);
     for peer in peers.peers {
-        let state = if peer.connected { "connected" } else { "away" };
+        let state = match (peer.connected, peer.relayed) {
+            (true, true) => "relayed",
+            (true, false) => "connected",
+            (false, _) => "away",
+        };
         let roles = roles(&peer).join(", ");
         rows.push([
             peer.name.unwrap_or("-".into()),

@@ -133,7 +133,7 @@ impl HealthClient {
     pub async fn metrics(&self, format: Format, http: &HttpReadings) -> Result<String, ApiError> {
         let HealthClient(handle) = self;
         let waiting = handle.node.waiting();
-        let snapshot = snapshot(handle, Detail::Fingerprints).await?;
+        let snapshot = snapshot(handle, Detail::Numbers).await?;
         let mut readings = view::metrics(&snapshot, &handle.monitor.trends(), &handle.agents, http);
         let help = "Requests of clients that wait for the one task that decides";
         readings.gauge("aop_driver_requests_waiting", help, &[], waiting as f64);

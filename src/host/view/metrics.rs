@@ -8,7 +8,7 @@ use crate::agents::{AgentState, Agents};
 use crate::net::driver::Trend;
 use crate::net::refusals::Reason;
 use crate::net::streams::budget::Waited;
-use crate::net::swarm::{Dropped, Traffic};
+use crate::net::swarm::{Dropped, ReachState, Traffic};
 use crate::proto::arrival::{Taken, Via};
 use crate::proto::query::{QuestionCounts, Uses};
 use crate::proto::time::Timestamp;
@@ -62,6 +62,14 @@ pub(in crate::host) fn metrics(
         readings.counter("aop_spans_dropped", "Spans that no collector got", &[], dropped);
     }
     tell_problems(&mut readings, snapshot, trends);
+    for state in ReachState::ALL {
+        readings.gauge(
+            "aop_reachability",
+            "From where this node is reached, one for what holds",
+            &[("state", state.text())],
+            f64::from(u8::from(state == snapshot.reach.state)),
+        );
+    }
     tell_traffic(&mut readings, &snapshot.traffic);
     tell_registry(&mut readings, snapshot);
     tell_questions(&mut readings, snapshot.questions);

@@ -8,7 +8,7 @@ use super::problem::{forked_strangers, network_problem, no_peers, problem, store
 use crate::api::{self, Health, ZoneRole};
 use crate::net::driver::{ReadContext, Trend};
 use crate::net::store::StoreIncident;
-use crate::net::swarm::{NetworkAlert, Traffic};
+use crate::net::swarm::{NetworkAlert, OwnReach, ReachState, Traffic};
 use crate::net::wall_clock;
 use crate::proto::code::Code;
 use crate::proto::fingerprint::{self, Digest};
@@ -21,12 +21,16 @@ use crate::proto::record::Author;
 use crate::proto::time::Timestamp;
 use crate::proto::zone::ZoneState;
 
+/// Records that a scrape hashes at most: 3 ms, for which everybody waits. Of a large registry that is new a few scrapes do all.
+const HASHED_MAX: usize = 8_192;
 /// Agents of an earlier folder that a problem names.
 const RESTORED_SHOWN: usize = 10;
 
 /// What the driver looks up for a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::host) enum Detail {
+    /// With the fingerprints of the zones, as far as they are made in a moment: a scraper comes again.
+    Numbers,
     /// With the fingerprints of the zones.
     Fingerprints,
     /// With the version vectors, too.
@@ -42,6 +46,7 @@ pub(in crate::host) struct Snapshot {
     pub(super) network: String,
     pub(super) clock_offset_ms: i64,
     pub(super) listen: Vec<String>,
+    pub(super) reach: OwnReach,
     pub(super) zones: Vec<ZoneSnapshot>,
     pub(super) traffic: Traffic,
     incidents: Vec<StoreIncident>,
@@ -72,14 +77,16 @@ impl Snapshot {
         let misses_others = seen.node.config().expects_peers
             && traffic.bootstrap.iter().any(|(state, count)| *state != "self" && *count > 0);
         let node = &mut *seen.node;
+        let mut work = if detail == Detail::Numbers { HASHED_MAX } else { usize::MAX };
         let zones = node.zone_states(now).into_iter().map(|state| ZoneSnapshot {
-            fingerprint: node.fingerprint(&state.zone, as_of),
+            fingerprint: node.fingerprint_within(&state.zone, as_of, &mut work),
             versions: (detail == Detail::Vectors).then(|| node.versions(&state.zone)),
             as_of,
             state,
         });
         Snapshot {
             network_alerts: seen.network.problems(),
+            reach: seen.network.reach(),
             listen: seen.network.addresses.borrow().iter().map(ToString::to_string).collect(),
             zones: zones.collect(),
             now,
@@ -136,6 +143,7 @@ impl Snapshot {
             listen: self.listen,
             network: self.network,
             clock_offset_ms: self.clock_offset_ms,
+            reach: reach(&self.reach),
             connections: self.traffic.connections,
             health: if degraded { Health::Degraded } else { Health::Ok },
             problems,
@@ -214,6 +222,7 @@ pub(in crate::host) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
             peer: peer.key.to_string(),
             name: seen.node.name_of(&peer.key).map(ToString::to_string),
             addresses: peer.seen_at.iter().map(ToString::to_string).collect(),
+            relayed: peer.is_relayed(),
             bootstrap: peer.bootstrap,
             zones: zones_of(seen.node, &peer.key),
             gateway_of: spoken_for.get(&peer.key).cloned().unwrap_or_default(),
@@ -225,6 +234,19 @@ pub(in crate::host) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
         .collect();
     peers.sort_by(|a, b| (!a.bootstrap, &a.peer).cmp(&(!b.bootstrap, &b.peer)));
     api::Peers { peers }
+}
+
+fn reach(own: &OwnReach) -> api::Reach {
+    api::Reach {
+        state: match own.state {
+            ReachState::Public => api::ReachState::Public,
+            ReachState::Relayed => api::ReachState::Relayed,
+            ReachState::Private => api::ReachState::Private,
+            ReachState::Unknown => api::ReachState::Unknown,
+        },
+        addresses: own.addresses.iter().map(ToString::to_string).collect(),
+        relays: own.relays.iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// Zones that a connected peer serves, of those replicated here.

@@ -21,7 +21,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use crate::net::addresses::ip_of;
+use crate::net::addresses::{ip_of, is_relayed};
 use crate::net::peers::INBOUND_MAX;
 use crate::net::refusals::{Reason, Refusals};
 use crate::proto::address_block::{AddressBlock, Share, Shares, Source, TrustedNets};
@@ -182,9 +182,11 @@ impl NetworkBehaviour for Admission {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         from: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        // Who comes through a relay shares its place.
+        let from = if is_relayed(local) { local } else { from };
         let mut draw = || rand::random_range(0..usize::MAX);
         match self.admit(connection, peer, from, Instant::now(), &mut draw) {
             Ok(()) => Ok(dummy::ConnectionHandler),

@@ -12,19 +12,25 @@ use libp2p::gossipsub::{
 };
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad, ping};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{
+    PeerId, StreamProtocol, allow_block_list, connection_limits, dcutr, identify, kad, mdns, ping, relay,
+};
 use sha2::{Digest, Sha256};
 
 use super::admission::Admission;
+use super::candidates::Candidates;
+use super::dial_back::DialBack;
 use super::gossip_budget::{BudgetedGossip, GossipBudget};
 use super::named_dials::NamedDials;
 use super::providers::ProviderStore;
 use super::routing::Kad;
 use super::topics::{ZoneTopicFilter, ZoneTopics};
+use crate::net::peers::INBOUND_MAX;
 use crate::net::refusals::Refusals;
-use crate::net::swarm::{Discovery, NetworkError};
+use crate::net::swarm::{Discovery, NetworkError, ReachOptions};
 use crate::proto::io::Protocol;
-use crate::proto::limits::GOSSIP_BYTES_MAX;
+use crate::proto::limits::{CALL_TIME_MAX, GOSSIP_BYTES_MAX};
 
 /// Connections this node opened. A young node passes through many before it closes what it has in excess; at 24 the
 /// refused lookups of a network of 50 starting at once cost more CPU time than the connections.
@@ -73,6 +79,14 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// outside its mesh to repair from.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(3_600);
 
+/// Circuits that this node relays for others, and those of one peer.
+const CIRCUITS_MAX: usize = 32;
+const CIRCUITS_PER_PEER_MAX: usize = 4;
+/// How long a circuit may stand, and what may go through it: the longest call with the largest input and output, and handshakes. With
+/// less a call would be cut in its midst.
+const CIRCUIT_TIME: Duration = Duration::from_secs(CALL_TIME_MAX.as_secs() + 30);
+const CIRCUIT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// All protocols of a node. The limits come first: they refuse before the others allocate.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -84,6 +98,12 @@ pub(super) struct Behaviour {
     pub(super) gossip: BudgetedGossip,
     pub(super) kad: NamedDials,
     pub(super) streams: libp2p_stream::Behaviour,
+    pub(super) relay: Toggle<relay::Behaviour>,
+    pub(super) relay_client: Toggle<relay::client::Behaviour>,
+    pub(super) hole_punching: Toggle<dcutr::Behaviour>,
+    pub(super) candidates: Toggle<Candidates>,
+    pub(super) dial_back: Toggle<DialBack>,
+    pub(super) neighbours: Toggle<mdns::tokio::Behaviour>,
 }
 
 pub(super) type Gossip = gossipsub::Behaviour<GossipBudget, MaxCountSubscriptionFilter<ZoneTopicFilter>>;
@@ -97,11 +117,18 @@ impl Behaviour {
         discovery: Discovery,
         admission: Admission,
         refusals: Refusals,
+        relay_client: Option<relay::client::Behaviour>,
+        reach: ReachOptions,
     ) -> Result<Behaviour, NetworkError> {
+        let peer = keypair.public().to_peer_id();
         let kad = match discovery {
             Discovery::Dht => Some(kad_behaviour(keypair, names.kad.clone())),
             Discovery::Off => None,
         };
+        let is_reached = relay_client.is_some();
+        let neighbours = reach.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), peer));
+        let neighbours =
+            neighbours.transpose().map_err(|error| NetworkError::Setup(format!("mdns: {error}")))?;
         Ok(Behaviour {
             limits: connection_limits::Behaviour::new(limits()),
             blocked: allow_block_list::Behaviour::default(),
@@ -117,8 +144,14 @@ impl Behaviour {
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             gossip: gossip_behaviour(topics, gossip)?,
-            kad: NamedDials::new(kad, refusals),
+            kad: NamedDials::new(kad, refusals.clone()),
             streams: libp2p_stream::Behaviour::new(),
+            relay: is_reached.then(|| relay_behaviour(peer)).into(),
+            hole_punching: is_reached.then(|| dcutr::Behaviour::new(peer)).into(),
+            relay_client: relay_client.into(),
+            candidates: is_reached.then(Candidates::new).into(),
+            dial_back: reach.tries_others.then(|| DialBack::new(refusals)).into(),
+            neighbours: neighbours.into(),
         })
     }
 }
@@ -275,6 +308,23 @@ fn thresholds() -> PeerScoreThresholds {
         accept_px_threshold: 0.0,
         opportunistic_graft_threshold: 0.5,
     }
+}
+
+/// Off until the node is reached from everywhere.
+fn relay_behaviour(peer: PeerId) -> relay::Behaviour {
+    let config = relay::Config {
+        // A reservation is an entry beside a connection, whose places are shared out by block.
+        max_reservations: INBOUND_MAX,
+        max_reservations_per_peer: 1,
+        max_circuits: CIRCUITS_MAX,
+        max_circuits_per_peer: CIRCUITS_PER_PEER_MAX,
+        max_circuit_duration: CIRCUIT_TIME,
+        max_circuit_bytes: CIRCUIT_BYTES_MAX,
+        ..relay::Config::default()
+    };
+    let mut relay = relay::Behaviour::new(peer, config);
+    relay.set_status(Some(relay::Status::Disable));
+    relay
 }
 
 fn kad_behaviour(keypair: &Keypair, protocol: StreamProtocol) -> Kad {

@@ -6,10 +6,11 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::TransportError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use libp2p::{Multiaddr, PeerId, identify, ping};
+use libp2p::{Multiaddr, PeerId, identify, ping, relay};
 use tokio::time::Instant;
 
 use super::{Network, NetworkAlert, NetworkEvent};
@@ -37,9 +38,14 @@ impl Network {
         &mut self,
         id: PeerId,
         connection: ConnectionId,
-        outbound: bool,
-        address: &Multiaddr,
+        endpoint: &ConnectedPoint,
     ) {
+        let outbound = endpoint.is_dialer();
+        let address = match endpoint {
+            // Who comes through a relay has no address of his own; the relay has one.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr,
+            _ => endpoint.get_remote_address(),
+        };
         let now = Instant::now();
         let bootstrap = self.dialer.connected(connection, id, now);
         self.remembered.connected(connection);
@@ -127,15 +133,21 @@ impl Network {
 
     pub(super) fn handle_identified(&mut self, id: PeerId, connection: ConnectionId, info: identify::Info) {
         // What a peer said may be read after its last connection was closed.
+        let is_neighbour = self.is_neighbour(&id);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(seen_at) = peer.seen_at.first().cloned() else { return };
         if info.protocol_version != self.names.identify {
             // Two worlds on one machine find each other through
             // old addresses: told, and not held against the peer.
             let (key, speaks) = (peer.key, clean_short(&info.protocol_version, SPEAKS_BYTES_MAX));
-            tracing::info!(event = "peer_of_other_network", peer = %key, speaks, "peer of another network disconnected");
             peer.is_foreign = true;
-            if peer.bootstrap {
+            let is_found_there = is_neighbour && !peer.bootstrap;
+            if !is_found_there {
+                tracing::info!(event = "peer_of_other_network", peer = %key, speaks, "peer of another network disconnected");
+            }
+            if is_found_there {
+                // Whoever speaks libp2p answers in a local network.
+            } else if peer.bootstrap {
                 let news = self.dialer.refused(&id, Trouble::OtherNetwork(speaks), Instant::now());
                 self.ready.extend(news.into_iter().map(NetworkEvent::Alert));
             } else {
@@ -168,6 +180,9 @@ impl Network {
             *until = (*until).min(now + TURN);
         }
         peer.agent = info.agent_version;
+        peer.offers_relay = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
+        let own = self.swarm.listeners();
+        self.reach.observed(&seen_at, peer.bootstrap, &info.observed_addr, own);
         // Filtered before the table sees it: a private address of theirs may be another machine of ours.
         peer.listens_at = worth_keeping(&seen_at, info.listen_addrs);
         // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
@@ -212,7 +227,8 @@ impl Network {
             }
         }
         let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
-        let needed: BTreeSet<PeerId> = mesh.chain(&calling).chain(self.reached.iter()).copied().collect();
+        let needed = mesh.chain(&calling).chain(self.reached.iter());
+        let needed: BTreeSet<PeerId> = needed.chain(self.reach.relays.all()).copied().collect();
         self.swarm.behaviour_mut().admission.review(needed.clone(), now);
         if self.swarm.behaviour().kad.as_ref().is_none_or(|kad| kad.iter_queries().next().is_none()) {
             for peer in peers::excess(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {

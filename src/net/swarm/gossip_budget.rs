@@ -27,6 +27,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::behaviour::Gossip;
+use super::direct_only::DirectOnly;
 use crate::net::budget::{Allowance, Bucket, Budgets};
 use crate::proto::address_block::AddressBlock;
 
@@ -69,7 +70,7 @@ pub(super) enum GossipEvent {
 
 /// The library's gossip behind the budget.
 pub(super) struct BudgetedGossip {
-    gossip: Gossip,
+    gossip: DirectOnly<Gossip>,
     budget: GossipBudget,
 }
 
@@ -237,7 +238,7 @@ impl DataTransform for GossipBudget {
 
 impl BudgetedGossip {
     pub(super) fn new(gossip: Gossip, budget: GossipBudget) -> BudgetedGossip {
-        BudgetedGossip { gossip, budget }
+        BudgetedGossip { gossip: DirectOnly::new(gossip), budget }
     }
 
     pub(super) fn budget(&self) -> &GossipBudget {
@@ -260,7 +261,7 @@ impl DerefMut for BudgetedGossip {
 }
 
 impl NetworkBehaviour for BudgetedGossip {
-    type ConnectionHandler = THandler<Gossip>;
+    type ConnectionHandler = THandler<DirectOnly<Gossip>>;
     type ToSwarm = GossipEvent;
 
     fn handle_established_inbound_connection(

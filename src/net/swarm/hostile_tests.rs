@@ -32,6 +32,7 @@ async fn node(seed: u8, bootstrap: Vec<Multiaddr>) -> (Network, Multiaddr) {
         peers_file: None,
         trusted_nets: TrustedNets::default(),
         discovery: Discovery::Dht,
+        reach: Default::default(),
     };
     let transport = transport(&options.keypair().unwrap()).unwrap();
     let mut node = Network::new(options, transport).unwrap();

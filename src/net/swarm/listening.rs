@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::behaviour::Behaviour;
 use super::options::listen;
 use super::{NetworkAlert, NetworkError};
-use crate::net::addresses::{by_reach, ip_of};
+use crate::net::addresses::{by_reach, ip_of, is_relayed};
 
 /// A socket on all interfaces tells one address after the other; when none came for so long it has told all.
 const QUIET: Duration = Duration::from_millis(50);
@@ -68,7 +68,8 @@ impl Listening {
     /// Tells the addresses of now.
     pub(super) fn tell(&self, swarm: &Swarm<Behaviour>) {
         let peer = *swarm.local_peer_id();
-        let listened = by_reach(swarm.listeners().cloned());
+        // Relays come and go; what leads through them is told by `reach`.
+        let listened = by_reach(swarm.listeners().filter(|address| !is_relayed(address)).cloned());
         let mut known = BTreeSet::new();
         let all =
             self.announced.iter().cloned().chain(listened).filter(|address| known.insert(address.clone()));

@@ -38,6 +38,19 @@ pub struct NetworkOptions {
     pub trusted_nets: TrustedNets,
     /// How peers beyond those of `bootstrap` are found.
     pub discovery: Discovery,
+    /// What it does for reach, its own and that of others.
+    pub reach: ReachOptions,
+}
+
+/// What a node does to be reached, and for others who are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReachOptions {
+    /// Whether it relays for others while it is reached from everywhere.
+    pub relay: bool,
+    /// Whether it looks for nodes in the local network.
+    pub mdns: bool,
+    /// Whether it tries for others from where they are reached.
+    pub tries_others: bool,
 }
 
 /// How a node finds peers it was not told of.

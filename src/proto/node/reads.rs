@@ -80,7 +80,17 @@ impl Node {
 
     /// Fingerprint of a whole zone; none if it is not replicated here.
     pub fn fingerprint(&mut self, zone: &ZoneName, as_of: Timestamp) -> Option<Digest> {
-        self.zones.get_mut(zone).map(|zone| zone.fingerprint(as_of))
+        self.fingerprint_within(zone, as_of, &mut { usize::MAX })
+    }
+
+    /// As [`Node::fingerprint`], if that takes no more than to hash about `work` records; the next question goes on from there.
+    pub fn fingerprint_within(
+        &mut self,
+        zone: &ZoneName,
+        as_of: Timestamp,
+        work: &mut usize,
+    ) -> Option<Digest> {
+        self.zones.get_mut(zone)?.fingerprint_within(as_of, work)
     }
 
     /// State of every zone.

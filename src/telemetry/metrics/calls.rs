@@ -30,7 +30,7 @@ pub(crate) struct CallMetrics {
     /// By side, and by outcome.
     took: [[Histogram; 4]; 3],
     /// By side: those that wait for a place of an agent, and those at work.
-    in_flight: [[Gauge; 2]; 3],
+    in_flight: [Arc<[Gauge; 2]>; 3],
     bytes: Counters<2>,
     offers: ListedCounters,
     /// Of each series of durations the last call that is part of a trace, one a second at most.
@@ -78,7 +78,7 @@ struct StageInner {
     /// One of the numbers below; it only rises.
     reached: AtomicU8,
     /// Those that wait, and those at work.
-    gauges: [Gauge; 2],
+    gauges: Arc<[Gauge; 2]>,
 }
 
 const WAITING: u8 = 0;
@@ -105,8 +105,8 @@ impl CallMetrics {
             "Calls that have not ended, by whose part it is and whether they wait for a place or are at work",
         );
         let gauges = |side: Side| {
-            ["waiting", "working"]
-                .map(|state| in_flight.get_or_create_owned(&[side.label(), ("state", state)]))
+            let of = |state| in_flight.get_or_create_owned(&[side.label(), ("state", state)]);
+            Arc::new(["waiting", "working"].map(of))
         };
         let ended: Counters<3> =
             maker.counters("aop_calls", "Calls that ended, by whose part it was and how");
@@ -175,8 +175,8 @@ impl CallMetrics {
         let series = format!("side=\"{}\",outcome=\"{}\"", side.label().1, text(outcome));
         let exemplar = Exemplar { trace, seconds: took.as_secs_f64(), ended: SystemTime::now() };
         let mut exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = |known: &Exemplar| known.ended.elapsed().is_ok_and(|since| since < EXEMPLAR_EVERY);
-        if !exemplars.get(&series).is_some_and(is_new) {
+        let is_recent = |known: &Exemplar| known.ended.elapsed().is_ok_and(|since| since < EXEMPLAR_EVERY);
+        if !exemplars.get(&series).is_some_and(is_recent) {
             exemplars.insert(series, exemplar);
         }
     }
@@ -198,7 +198,7 @@ impl CallMetrics {
 
     /// How many have not ended.
     pub(super) fn in_flight(&self) -> i64 {
-        self.in_flight.iter().flatten().map(|gauge| gauge.get()).sum()
+        self.in_flight.iter().flat_map(|gauges| gauges.iter()).map(|gauge| gauge.get()).sum()
     }
 }
 
@@ -320,7 +320,7 @@ mod tests {
     fn a_call_waits_then_works_and_is_neither_once_it_ended_whoever_still_holds_its_stage() {
         let metrics = Metrics::default();
         let of = |side: Side| {
-            let [waiting, working] = &metrics.calls.in_flight[side as usize];
+            let [waiting, working] = &*metrics.calls.in_flight[side as usize];
             (waiting.get(), working.get())
         };
         let begin = || {
