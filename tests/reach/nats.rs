@@ -66,6 +66,7 @@ fn reach_is(node: &Node, state: &str) -> Value {
 fn routers_are_crossed(lab: &Lab, transport: &str) {
     let (_relay, seed) = relay(lab, "relay", "203.0.113.10", &[transport]);
     let [a, b] = homes(lab, Nat::PortPreserving, &[transport], &[&seed]);
+    reach_is(&a, "relayed");
     b.until_called(PATIENCE, &a);
     let (peers, _) = b.until(DIRECT, "peers", |peers| is_relayed(peers, &a) == Some(false));
     let direct = format!("/ip4/203.0.113.2/{transport}");
@@ -92,6 +93,7 @@ fn nodes_behind_routers_that_cannot_be_crossed_call_through_a_relay() {
         let (relay, seed) = relay(lab, "relay", "203.0.113.10", &[TCP, QUIC]);
         let [a, b] = homes(lab, Nat::Symmetric, &[TCP, QUIC], &[&seed]);
         for (node, other) in [(&b, &a), (&a, &b)] {
+            reach_is(other, "relayed");
             node.until_called(PATIENCE, other);
             let peers = node.ask("peers");
             assert_eq!(is_relayed(&peers, other), Some(true), "{peers:#}");
@@ -123,6 +125,7 @@ fn a_relay_that_dies_is_replaced_by_another() {
         });
         let seeds = relays.each_ref().map(|(_, seed)| seed.as_str());
         let [a, b] = homes(lab, Nat::Symmetric, &[TCP, QUIC], &seeds);
+        reach_is(&a, "relayed");
         b.until_called(PATIENCE, &a);
         let through = addresses(&b.ask("peers"), &a);
         let passes = |node: &Node| through.iter().any(|address| address.contains(&node.id));
