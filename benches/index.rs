@@ -31,6 +31,7 @@ impl Agent {
             original_name: None,
             tags: &self.tags,
             capabilities: &self.capabilities,
+            residency: None,
             description: &self.description,
             skills: None,
         }

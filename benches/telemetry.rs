@@ -13,8 +13,10 @@ use aop::api::FindQuery;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host::{self, CallOptions, Handle, HealthClient, HttpReadings, Options};
 use aop::proto;
+use aop::proto::call::CallId;
 use aop::proto::card::{AgentCard, Offer, Scope};
-use aop::proto::name::ZoneName;
+use aop::proto::name::{FullName, ZoneName};
+use aop::proto::time::Timestamp;
 use aop::telemetry::exposition::Format;
 use serde_json::json;
 
@@ -34,6 +36,7 @@ mod telemetry {
     pub(crate) mod context;
     pub(crate) mod histogram;
     pub(crate) mod metrics;
+    pub(crate) mod recent_calls;
 }
 #[path = "samples/times.rs"]
 mod times;
@@ -42,6 +45,7 @@ use agents::{Cards, fill};
 use nodes::options;
 use telemetry::histogram::{AGENT, FAST, Histogram};
 use telemetry::metrics::{Metrics, Side};
+use telemetry::recent_calls::CallSubject;
 use times::Times;
 
 const FOUND_AMONG: usize = 10_000;
@@ -72,8 +76,10 @@ async fn count_and_work() {
     agents.replace(vec![echo()]);
     let node = host::start(Options { agents, ..options(100, folder.path(), &[]) }).await.expect("started");
     let (metrics, waits, took) = (Metrics::default(), Histogram::new(FAST), Histogram::new(AGENT));
+    let agent: FullName = "echo@.".parse().expect("a name");
     let count_call = || {
-        let call = metrics.calls.begin(Side::Local);
+        let subject = CallSubject { call: CallId([7; 16]), agent: agent.clone(), peer: None, trace: None };
+        let call = metrics.calls.begin(Side::Local, subject, Timestamp(black_box(7)));
         let stage = call.stage();
         waits.observe(Duration::from_nanos(black_box(300)));
         stage.begin_work();

@@ -33,6 +33,8 @@ pub enum Reason {
     RequestPlaces,
     /// A request that names two lengths of its body, or whose head is too long.
     RequestHead,
+    /// A relayed circuit beyond the share of its block.
+    CircuitShare,
     /// An address that a peer named of a reach in which the peer was not met.
     DialReach,
     /// An address that a peer named, beyond what is dialed on the word of peers.
@@ -41,7 +43,7 @@ pub enum Reason {
 
 impl Reason {
     /// Those for which peers are refused.
-    pub const OF_PEERS: [Reason; 11] = [
+    pub const OF_PEERS: [Reason; 12] = [
         Reason::HandshakeShare,
         Reason::HandshakePlaces,
         Reason::HandshakeDeadline,
@@ -51,6 +53,7 @@ impl Reason {
         Reason::StreamShare,
         Reason::StreamPlaces,
         Reason::StreamIdle,
+        Reason::CircuitShare,
         Reason::DialReach,
         Reason::DialBudget,
     ];
@@ -81,6 +84,7 @@ impl Reason {
             Reason::BodyMemory => "body_memory",
             Reason::RequestPlaces => "request_places",
             Reason::RequestHead => "request_head",
+            Reason::CircuitShare => "circuit_share",
             Reason::DialReach => "dial_reach",
             Reason::DialBudget => "dial_budget",
         }

@@ -42,6 +42,7 @@ use crate::telemetry::metrics::Metrics;
 mod admission;
 mod behaviour;
 mod candidates;
+mod circuits;
 mod connections;
 mod dht;
 mod dial_back;
@@ -295,7 +296,8 @@ impl Network {
             .blocked()
             .filter_map(|(peer, since)| Some((NetworkAlert::Blocked { peer: peer_key(&peer)? }, since)));
         let lost = self.listening.lost.iter().cloned();
-        let all = self.dialer.troubles().chain(lost).chain(blocked.take(BLOCKED_TOLD_MAX));
+        let unreached = self.reach.private_since().map(|since| (NetworkAlert::NotReachable, since));
+        let all = self.dialer.troubles().chain(lost).chain(blocked.take(BLOCKED_TOLD_MAX)).chain(unreached);
         // From one moment that both clocks told, so that what stands does not move.
         let (began, wall) = self.began;
         all.map(|(alert, since)| (alert, wall + since.saturating_duration_since(began))).collect()
@@ -381,6 +383,7 @@ impl Network {
             }
             BehaviourEvent::Ping(event) => self.handle_ping(event),
             BehaviourEvent::Kad(event) => self.handle_kad(event),
+            BehaviourEvent::Relay(event) => self.handle_relay(&event),
             BehaviourEvent::RelayClient(event) => self.handle_relay_client(&event),
             BehaviourEvent::HolePunching(event) => handle_hole_punching(&event),
             BehaviourEvent::Candidates(event) => self.reach.tried(event.tested_addr, event.result.is_ok()),

@@ -185,6 +185,7 @@ codes! {
     OtherNetwork "other_network" 503 Degraded Never Sender "A peer belongs to another network.";
     PeerBlocked "peer_blocked" 503 Degraded Never Sender "A peer broke the protocol and is blocked.";
     ForkedAuthor "forked_author" 503 Degraded Never Sender "An author signed two records with one version.";
+    NotReachable "not_reachable" 503 Degraded Later Nobody "Only its own network reaches the node.";
     ListenerLost "listener_lost" 503 Degraded Never Node "A listening socket was lost.";
     FewReplicas "few_replicas" 503 Degraded Later Nobody "An own agent has fewer hosts than its `min_replicas`.";
     Suspended "suspended" 503 Degraded Never Node "The process stood still for a while.";

@@ -9,6 +9,7 @@ use crate::agents::AgentState;
 use crate::api::{Check, CheckGroup, Diagnosis, Finding, Problem};
 use crate::host::is_dialable_by_all;
 use crate::host::limits::limits;
+use crate::net::swarm::{OwnReach, ReachState};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
 use crate::proto::time::Timestamp;
@@ -71,7 +72,7 @@ const ROWS: &[Row] = &[
     row(CheckGroup::Mesh, "network", &[Code::OtherNetwork, Code::PeerBlocked], |seen| {
         Finding::ok(format!("no peer of another network than {:?} was met", seen.snapshot.network))
     }),
-    row(CheckGroup::Mesh, "reach", &[], reach),
+    row(CheckGroup::Mesh, "reach", &[Code::NotReachable], reach),
     row(CheckGroup::Registry, "sync", &[Code::SyncStale], sync),
     row(CheckGroup::Registry, "room", &[Code::ZoneFull], room),
     row(CheckGroup::Registry, "offers", &[Code::FewReplicas, Code::Revoked], offers),
@@ -202,15 +203,31 @@ fn peers(seen: &Examined) -> Finding {
 }
 
 fn reach(seen: &Examined) -> Finding {
-    let listen = &seen.snapshot.listen;
-    let count = listen.iter().filter(|address| is_dialable_by_all(address)).count();
-    if count == 0 {
-        return Finding::skip("only addresses of own networks are known: hosts elsewhere cannot dial them");
+    let OwnReach { state, addresses, relays, .. } = &seen.snapshot.reach;
+    match state {
+        ReachState::Public => Finding::ok(format!(
+            "everybody reaches it, at {} addresses that were announced or tried",
+            addresses.len()
+        )),
+        ReachState::Relayed => Finding::ok(format!(
+            "it is reached through {} relays; peers that cannot come closer call through them",
+            relays.len()
+        )),
+        ReachState::Private => Finding::warn(
+            "only its own network reaches it; it looks for a relay",
+            "wait half a minute; then forward port 7401 and give the outer address with `--announce`",
+        ),
+        ReachState::Unknown => {
+            let listen = &seen.snapshot.listen;
+            let count = listen.iter().filter(|address| is_dialable_by_all(address)).count();
+            if count == 0 {
+                return Finding::skip("only addresses of own networks are known, and no peer says more");
+            }
+            Finding::ok(format!(
+                "{count} addresses are of networks that hosts elsewhere reach, if no firewall is between"
+            ))
+        }
     }
-    // Only a dial from there would show more.
-    Finding::ok(format!(
-        "{count} addresses are of networks that hosts elsewhere reach, if no firewall is between"
-    ))
 }
 
 fn sync(seen: &Examined) -> Finding {

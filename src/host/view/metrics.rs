@@ -70,6 +70,8 @@ pub(in crate::host) fn metrics(
             f64::from(u8::from(state == snapshot.reach.state)),
         );
     }
+    let circuits = snapshot.reach.circuits as f64;
+    readings.gauge("aop_relay_circuits", "Circuits that this node relays for others", &[], circuits);
     tell_traffic(&mut readings, &snapshot.traffic);
     tell_registry(&mut readings, snapshot);
     tell_questions(&mut readings, snapshot.questions);

@@ -27,6 +27,7 @@ pub(super) const PROBLEM_CODES: &[Code] = &[
     Code::JournalMissing,
     Code::ListenerLost,
     Code::NoPeers,
+    Code::NotReachable,
     Code::OtherNetwork,
     Code::PeerBlocked,
     Code::RestoredBackup,
@@ -240,6 +241,11 @@ pub(super) fn network_problem(alert: &NetworkAlert, since: Timestamp) -> api::Pr
         NetworkAlert::Blocked { .. } => "nothing; tell its operator".into(),
         NetworkAlert::ListenerLost { .. } => "restart the node if peers cannot reach it".into(),
         NetworkAlert::Suspended { .. } => "nothing".into(),
+        NetworkAlert::NotReachable => {
+            "forward port 7401 and give the outer address with `--announce`, or name a bootstrap peer with a public address: it \
+             relays unless it has `relay = \"no\"`"
+                .into()
+        }
     };
     let degrades = match alert {
         NetworkAlert::BootstrapUnreachable { .. } | NetworkAlert::ListenerLost { .. } => true,
@@ -247,6 +253,8 @@ pub(super) fn network_problem(alert: &NetworkAlert, since: Timestamp) -> api::Pr
         NetworkAlert::OtherNetwork { .. } | NetworkAlert::Blocked { .. } | NetworkAlert::Suspended { .. } => {
             false
         }
+        // It finds and calls; whether it need be called is for its operator to know.
+        NetworkAlert::NotReachable => false,
     };
     let (code, message) = (alert.code(), alert.to_string());
     api::Problem { code, message, fix, since: since.0, degrades }

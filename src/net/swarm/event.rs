@@ -140,6 +140,8 @@ pub enum NetworkAlert {
         /// What the system said.
         reason: String,
     },
+    /// Only its own network reaches this node, and no relay was found.
+    NotReachable,
     /// The process or the machine was suspended.
     Suspended {
         /// For how long, about.
@@ -159,6 +161,7 @@ impl NetworkAlert {
             NetworkAlert::Blocked { .. } => Code::PeerBlocked,
             NetworkAlert::ListenerLost { .. } => Code::ListenerLost,
             NetworkAlert::Suspended { .. } => Code::Suspended,
+            NetworkAlert::NotReachable => Code::NotReachable,
         }
     }
 }
@@ -182,6 +185,9 @@ impl fmt::Display for NetworkAlert {
             }
             NetworkAlert::Blocked { peer } => {
                 write!(f, "{peer} broke the protocol repeatedly and is blocked for ten minutes")
+            }
+            NetworkAlert::NotReachable => {
+                f.write_str("only its own network reaches this node, and no relay was found: its agents cannot be called from elsewhere")
             }
             NetworkAlert::ListenerLost { reason } => write!(f, "a listening socket was lost: {reason}"),
             NetworkAlert::Suspended { duration } => {

@@ -1,6 +1,7 @@
 //! From where this node is reached, as far as it knows: by what its operator announces, what others tried, and how peers see it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -9,12 +10,16 @@ use tokio::time::Instant;
 
 use super::Network;
 use super::behaviour::Behaviour;
+use super::circuits::Circuits;
 use super::relays::{Relays, Wanted};
 use crate::net::addresses::{Reach, ip_of, peer_key, reach_of_met};
+use crate::net::refusals::Reason;
 use crate::proto::address_block::AddressBlock;
 
 /// Address blocks whose peers must see this node elsewhere than it is, before it believes that: one stranger moves nothing.
 const WITNESSES_MIN: usize = 2;
+/// How long a node that is not reached looks for a relay before it says so.
+const RELAY_PATIENCE: Duration = Duration::from_secs(30);
 /// Programs of the local network that are known: an office, and nobody who invents them fills the memory.
 const NEIGHBOURS_MAX: usize = 64;
 /// Blocks that are remembered for that.
@@ -59,6 +64,8 @@ pub struct OwnReach {
     pub addresses: Vec<Multiaddr>,
     /// Through whom.
     pub relays: Vec<PeerId>,
+    /// How many circuits it relays for others.
+    pub circuits: usize,
 }
 
 /// What is known of that.
@@ -74,6 +81,10 @@ pub(super) struct Reachability {
     /// Whether this node is behind a translation of addresses, by the peers of a block; those of the operator count for all.
     translated: BTreeMap<Option<AddressBlock>, bool>,
     pub(super) relays: Relays,
+    /// What this node relays for others.
+    circuits: Circuits,
+    /// Since when it is reached from its own network alone.
+    private_since: Option<Instant>,
 }
 
 impl Reachability {
@@ -98,7 +109,13 @@ impl Reachability {
             state: self.state(),
             addresses: self.announced.iter().chain(&self.confirmed).cloned().collect(),
             relays: self.relays.accepted().copied().collect(),
+            circuits: self.circuits.len(),
         }
+    }
+
+    /// Since when only its own network reaches this node, where it had time to find a relay.
+    pub(super) fn private_since(&self) -> Option<Instant> {
+        self.private_since.filter(|since| since.elapsed() >= RELAY_PATIENCE)
     }
 
     fn is_translated(&self) -> bool {
@@ -153,6 +170,8 @@ impl Network {
     /// Finds relays, leaves them, and relays for others, by where this node is reached from now.
     pub(super) fn review_reach(&mut self, now: Instant) {
         let state = self.reach.state();
+        let since = self.reach.private_since.unwrap_or(now);
+        self.reach.private_since = (state == ReachState::Private).then_some(since);
         let is_public = state == ReachState::Public;
         let behaviour = self.swarm.behaviour_mut();
         if let Some(relay) = behaviour.relay.as_mut() {
@@ -186,6 +205,22 @@ impl Network {
             tracing::info!(event = "relay_lost", %relay, "this node is reached through this relay no more");
         }
         lost.is_some()
+    }
+
+    pub(super) fn handle_relay(&mut self, event: &relay::Event) {
+        match event {
+            relay::Event::CircuitReqAccepted { src_peer_id, .. } => {
+                let seen_at = self.peers.get(src_peer_id).and_then(|peer| peer.seen_at.first());
+                let source = seen_at.and_then(ip_of).and_then(|ip| self.trusted_nets.source(ip));
+                if !self.reach.circuits.opened(*src_peer_id, source.map(|source| source.block)) {
+                    self.refusals.count(Reason::CircuitShare);
+                    // The circuit goes with the connection on which it was asked for.
+                    let _ = self.swarm.disconnect_peer_id(*src_peer_id);
+                }
+            }
+            relay::Event::CircuitClosed { src_peer_id, .. } => self.reach.circuits.closed(src_peer_id),
+            _ => {}
+        }
     }
 
     pub(super) fn handle_relay_client(&mut self, event: &relay::client::Event) {
