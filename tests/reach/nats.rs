@@ -75,19 +75,16 @@ fn routers_are_crossed(lab: &Lab, transport: &str) {
 }
 
 #[test]
-#[ignore = "nodes do not cross routers yet"]
 fn routers_that_keep_ports_are_crossed_by_tcp() {
     in_lab(|lab| routers_are_crossed(lab, TCP));
 }
 
 #[test]
-#[ignore = "nodes do not cross routers yet"]
 fn routers_that_keep_ports_are_crossed_by_quic() {
     in_lab(|lab| routers_are_crossed(lab, QUIC));
 }
 
 #[test]
-#[ignore = "nodes use no relays yet"]
 fn nodes_behind_routers_that_cannot_be_crossed_call_through_a_relay() {
     in_lab(|lab| {
         let (relay, seed) = relay(lab, "relay", "203.0.113.10", &[TCP, QUIC]);
@@ -99,30 +96,47 @@ fn nodes_behind_routers_that_cannot_be_crossed_call_through_a_relay() {
             assert_eq!(is_relayed(&peers, other), Some(true), "{peers:#}");
             assert_eq!(is_relayed(&peers, &relay), Some(false), "{peers:#}");
             let reach = reach_is(node, "relayed");
-            assert!(reach["relays"].to_string().contains(&relay.id), "{reach:#}");
+            assert_eq!(reach, json!({"state": "relayed", "addresses": [], "relays": [relay.id]}));
         }
-        let reach = reach_is(&relay, "public");
-        let announced: Vec<String> = serde_json::from_value(reach["addresses"].clone()).unwrap();
-        assert!(announced.iter().any(|address| seed.starts_with(address.as_str())), "{reach:#}");
+        let announced = [TCP, QUIC].map(|transport| format!("/ip4/203.0.113.10/{transport}"));
+        assert_eq!(
+            reach_is(&relay, "public"),
+            json!({"state": "public", "addresses": announced, "relays": []})
+        );
+        let answer = call_of_full_size(&b, &a);
+        assert_eq!(answer["success"], true, "{}", answer["error"]);
+    });
+}
 
-        // More than a relay of the library lets through, and as much as a call may carry.
-        let calls = b.host.folder.join("calls.jsonl");
-        let task = "x".repeat(2 << 20);
-        fs::write(&calls, json!({"agent": "a", "input": {"task": task}}).to_string()).unwrap();
-        b.until(PATIENCE, &format!("call --batch {}", calls.display()), |answer| {
-            answer["result"] == task.as_str()
-        });
+/// A call whose input and result are as large as calls usually get: many times what relays of the library let through.
+fn call_of_full_size(node: &Node, host: &Node) -> Value {
+    let calls = node.host.folder.join("calls.jsonl");
+    let input = json!({"task": "x".repeat(2 << 20)});
+    fs::write(&calls, json!({"agent": host.host.name, "input": input}).to_string()).unwrap();
+    node.ask(&format!("call --batch {} --timeout 15", calls.display()))
+}
+
+#[test]
+#[ignore = "a circuit that has carried its bytes is cut in the middle of a call"]
+fn no_call_is_cut_because_others_went_through_the_circuit_before() {
+    in_lab(|lab| {
+        let (_relay, seed) = relay(lab, "relay", "203.0.113.10", &[TCP, QUIC]);
+        let [a, b] = homes(lab, Nat::Symmetric, &[TCP, QUIC], &[&seed]);
+        reach_is(&a, "relayed");
+        b.until_called(PATIENCE, &a);
+        for nth in 1..=4 {
+            let answer = call_of_full_size(&b, &a);
+            assert_eq!(answer["success"], true, "call {nth}: {}, {}", answer["error"], answer["outcome"]);
+        }
     });
 }
 
 #[test]
-#[ignore = "nodes use no relays yet"]
+#[ignore = "a call waits for a hole punch that is under way, 15 s"]
 fn a_relay_that_dies_is_replaced_by_another() {
     in_lab(|lab| {
-        let mut relays = ["203.0.113.10", "203.0.113.11"].map(|ip| {
-            let name = format!("relay-{}", &ip[10..]);
-            relay(lab, &name, ip, &[TCP, QUIC])
-        });
+        let mut relays = ["10", "11"]
+            .map(|last| relay(lab, &format!("relay-{last}"), &format!("203.0.113.{last}"), &[TCP, QUIC]));
         let seeds = relays.each_ref().map(|(_, seed)| seed.as_str());
         let [a, b] = homes(lab, Nat::Symmetric, &[TCP, QUIC], &seeds);
         reach_is(&a, "relayed");
@@ -138,5 +152,21 @@ fn a_relay_that_dies_is_replaced_by_another() {
         b.until_called(REPLACED, &a);
         let peers = b.ask("peers");
         assert!(addresses(&peers, &a).iter().any(|address| address.contains(&other.id)), "{peers:#}");
+        let is_noticed = |status: &Value| status["reach"]["relays"] == json!([other.id]);
+        a.until(REPLACED, "status", is_noticed);
+    });
+}
+
+#[test]
+fn a_node_that_nobody_relays_for_is_private_and_its_callers_are_told() {
+    in_lab(|lab| {
+        let seed = lab.host("seed", "203.0.113.10");
+        let _seed = seed.node(&["--announce", "/ip4/203.0.113.10/tcp/7401", "--relay", "no"]);
+        let [a, b] = homes(lab, Nat::PortPreserving, &[TCP], &["/ip4/203.0.113.10/tcp/7401"]);
+        assert_eq!(reach_is(&a, "private"), json!({"state": "private", "addresses": [], "relays": []}));
+        b.until(PATIENCE, "find a", |answer| answer["results"][0]["agent"] == "a@.");
+        let answer = b.ask("call a --task hello");
+        assert_eq!(answer["error"]["code"], "unreachable", "{answer:#}");
+        assert_eq!(answer["outcome"], "not_started", "{answer:#}");
     });
 }
