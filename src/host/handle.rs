@@ -396,7 +396,7 @@ impl Handle {
     }
 
     fn own(&self) -> view::Own<'_> {
-        view::Own { key: self.key, agents: &self.agents }
+        view::Own { key: self.key, agents: &self.agents, unreached: self.calls.unreached() }
     }
 
     async fn resolve(&self, agent: &str) -> Result<Found, ApiError> {

@@ -27,6 +27,8 @@ mod registry;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::proto::identity::PeerKey;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -98,6 +100,11 @@ impl Calls {
     pub fn handle_timeout(&mut self, now: Duration) {
         self.caller.handle_timeout(now, &mut self.outputs);
         self.host.handle_timeout(now, &mut self.outputs);
+    }
+
+    /// Hosts that the last call in vain looked for, a moment ago: whatever others hear of them, this node does not reach them.
+    pub fn unreached(&self, now: Duration) -> impl Iterator<Item = PeerKey> {
+        self.caller.unreached(now)
     }
 
     /// What is to be done next.

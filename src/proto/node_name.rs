@@ -60,8 +60,12 @@ mod tests {
     #[test]
     fn what_a_peer_says_and_is_no_name_counts_as_none() {
         #[derive(Debug, PartialEq, Deserialize)]
-        struct Said(#[serde(deserialize_with = "NodeName::of_peer")] Option<NodeName>);
-        let read = |text: &str| codec::decode::<Said>(&codec::encode(&(text,))).unwrap().0;
+        struct Said {
+            #[serde(default, deserialize_with = "NodeName::of_peer")]
+            name: Option<NodeName>,
+        }
+        let said = |text: &str| std::collections::BTreeMap::from([("name", text.to_owned())]);
+        let read = |text: &str| codec::decode::<Said>(&codec::encode(&said(text))).unwrap().name;
         assert_eq!(read("atlas"), "atlas".parse().ok());
         assert_eq!([read("a\u{202e}b"), read("")], [None, None]);
     }

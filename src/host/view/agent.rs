@@ -1,6 +1,6 @@
 //! Agents and their hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,6 +28,8 @@ impl PeerIds {
 pub(in crate::host) struct Own<'a> {
     pub(in crate::host) key: PeerKey,
     pub(in crate::host) agents: &'a Agents,
+    /// Hosts that it does not reach, whatever others hear of them.
+    pub(in crate::host) unreached: BTreeSet<PeerKey>,
 }
 
 /// Results of `find` or a list.
@@ -49,7 +51,10 @@ fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> ap
         replicas: found
             .replicas
             .iter()
-            .map(|it| replica(it, card.callable, (it.peer() == own.key).then(here).flatten(), ids))
+            .map(|it| {
+                let here = (it.peer() == own.key).then(here).flatten();
+                replica(it, card.callable, here, own.unreached.contains(&it.peer()), ids)
+            })
             .collect(),
         description: card.description,
         tags: card.tags,
@@ -143,8 +148,15 @@ pub(in crate::host) fn registered(registered: &Registered) -> api::Registered {
     api::Registered { agent: registered.name.to_string(), id: registered.id.to_string(), notes: Vec::new() }
 }
 
-fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &mut PeerIds) -> api::Replica {
+fn replica(
+    replica: &Replica,
+    callable: bool,
+    here: Option<ReplicaState>,
+    is_unreached: bool,
+    ids: &mut PeerIds,
+) -> api::Replica {
     let state = match replica.presence {
+        Presence::Reachable | Presence::Unknown if callable && is_unreached => ReplicaState::Unreachable,
         Presence::Unreachable => ReplicaState::Unreachable,
         Presence::Reachable | Presence::Unknown if callable => here.unwrap_or(ReplicaState::Active),
         Presence::Reachable | Presence::Unknown => ReplicaState::Listed,

@@ -1,6 +1,6 @@
 //! The caller's side: performs what the machine wants done for the calls that this node makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
 use std::task::Poll;
@@ -148,6 +148,11 @@ impl CallClient {
         metrics: Arc<Metrics>,
     ) -> CallClient {
         CallClient { driver, streams, node, metrics }
+    }
+
+    /// Hosts that the last call in vain looked for.
+    pub(crate) fn unreached(&self) -> BTreeSet<PeerKey> {
+        self.driver.unreached()
     }
 
     /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.

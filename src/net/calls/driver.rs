@@ -3,7 +3,7 @@
 //! One call is one task, so that a slow one delays no other. All of them share the machine, behind a lock that is held for
 //! microseconds and never over an await. What the machine wants of a call is in that call's mailbox when the lock is free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::works::Works;
 use crate::proto::call::{CallId, Calls, InboundStream, Input, OutboundStream, Output};
+use crate::proto::identity::PeerKey;
 
 /// Outputs that wait for their task. The machine says each next thing to do only after the one before was done, or when a
 /// timer fires, and few timers fire for one call: two outputs for each of its openings.
@@ -78,6 +79,11 @@ impl CallDriver {
             driven.wake = Some(due);
             self.0.is_earlier.notify_one();
         }
+    }
+
+    /// Hosts that this node does not reach.
+    pub(super) fn unreached(&self) -> BTreeSet<PeerKey> {
+        self.lock().calls.unreached(self.0.started.elapsed()).collect()
     }
 
     /// A task for a call that this node makes.

@@ -53,6 +53,11 @@ impl Caller {
         Caller { rng, calls, hosts, budget: Budget::new(), timers }
     }
 
+    /// See [`Hosts::all_unreached`].
+    pub(super) fn unreached(&self, now: Duration) -> impl Iterator<Item = PeerKey> {
+        self.hosts.all_unreached(now)
+    }
+
     pub(super) fn handle_call(&mut self, now: Duration, id: CallId, wanted: Wanted, outputs: &mut Outputs) {
         let refused = |code, message| {
             let failure = Some(CallFailure::new(code, Outcome::NotStarted, message));

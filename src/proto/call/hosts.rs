@@ -22,6 +22,8 @@ use crate::proto::liveness::Presence;
 
 /// Agents of one host of which something is kept beside those with calls under way.
 const AGENTS_KNOWN_MAX: usize = 64;
+/// How long after its pause a host that was not reached counts as one that is not: nobody may call it for hours.
+const UNREACHED_FOR: Duration = Duration::from_secs(60);
 
 /// The hosts that were called, at most [`CALL_HOSTS_KNOWN_MAX`] beside those with calls under way.
 #[derive(Debug, Default)]
@@ -114,6 +116,13 @@ impl Breaker {
 }
 
 impl Hosts {
+    /// Those that the last call in vain looked for, a moment ago.
+    pub(super) fn all_unreached(&self, now: Duration) -> impl Iterator<Item = PeerKey> {
+        let is_unreached =
+            move |host: &Host| host.reach.failures > 0 && now < host.reach.paused_until + UNREACHED_FOR;
+        self.hosts.iter().filter(move |(_, host)| is_unreached(host)).map(|(host, _)| *host)
+    }
+
     /// Where a host stands among others.
     pub(super) fn rank(
         &self,
@@ -344,6 +353,9 @@ mod tests {
             let pause = Duration::from_secs(seconds);
             assert_eq!(first(&hosts, now + pause - Duration::from_millis(1)), 1, "{seconds}");
             now += pause;
+            let unreached = |at| hosts.all_unreached(at).collect::<Vec<_>>();
+            assert_eq!(unreached(now), [PEERS[0]]);
+            assert_eq!(unreached(now + UNREACHED_FOR), [], "by then it may be there");
             assert_eq!(first(&hosts, now), 0, "it is tried");
             hosts.take(now, PEERS[0], AGENT, id(2));
             assert_eq!(first(&hosts, now), 1, "by one call");
@@ -351,6 +363,7 @@ mod tests {
         }
         hosts.take(now, PEERS[0], AGENT, id(3));
         hosts.reached(&PEERS[0], Duration::from_millis(1));
+        assert_eq!(hosts.all_unreached(now).count(), 0);
         assert_eq!(hosts.release(&PEERS[0], &AGENT, id(3)), None);
         hosts.take(now, PEERS[1], AGENT, id(4));
         assert_eq!(first(&hosts, now), 0, "as good as others, and less to do");

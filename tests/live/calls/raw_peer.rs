@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use aop::api::ReplicaState;
 use aop::document::run_config::Builtin;
 use aop::proto::call::{CallFailure, CallOffer, CallReply, Incarnation, Outcome, Progress, Word};
 use aop::proto::card::Scope;
@@ -258,4 +259,6 @@ async fn a_host_that_takes_no_stream_is_given_up_before_anything_was_started() {
     };
     assert_eq!(failure(&answer), ("unreachable", "not_started"));
     assert!(answer.elapsed_ms < 5_000.0, "{answer:?}");
+    let shown = caller.handle().show("echo").await.unwrap().agent.replicas;
+    assert_eq!(shown[0].state, ReplicaState::Unreachable, "connected as it is, its agents cannot be called");
 }
