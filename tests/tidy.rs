@@ -46,6 +46,7 @@ const ARROWS: &[Row] = &[
             "proto::verification_cache",
             "proto::message",
             "proto::name",
+            "proto::node_name",
             "proto::record",
             "proto::agenda",
             "proto::sorted",

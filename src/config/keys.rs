@@ -109,7 +109,8 @@ pub const KEYS: [Key; 24] = [
         flag: "--relay",
         env: "AOP_RELAY",
         shape: Shape::Text,
-        meaning: "Whether the node relays for those that cannot be reached, while it is itself reached from everywhere: yes or no",
+        meaning: "Whether the node relays for those that cannot be reached, while it is reached from everywhere itself: \
+                  yes or no",
     },
     Key {
         name: "mdns",

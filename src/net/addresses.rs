@@ -28,6 +28,17 @@ pub(crate) enum Reach {
     World,
 }
 
+/// What a node does to be reached, and for others who are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReachOptions {
+    /// Whether it relays for others while it is reached from everywhere.
+    pub relay: bool,
+    /// Whether it looks for nodes in the local network.
+    pub mdns: bool,
+    /// Whether it tries for others from where they are reached.
+    pub tries_others: bool,
+}
+
 /// Why an address cannot be dialed, and what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undialable {

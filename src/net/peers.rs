@@ -144,8 +144,8 @@ pub(crate) fn excess(
     closing
 }
 
-/// The connections that `own` has to close because an older one leads to the same peer, or a direct one where this leads through a
-/// relay. A call that is under way with a peer in `calling` may run on either, so both stay.
+/// The connections that `own` has to close because an older one leads to the same peer, or a direct one where this leads
+/// through a relay. A call that is under way with a peer in `calling` may run on either, so both stay.
 pub(crate) fn duplicate_connections(
     peers: &BTreeMap<PeerId, Peer>,
     own: PeerId,

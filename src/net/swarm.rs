@@ -20,7 +20,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, Transport, gossipsub, identify};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::net::addresses::{named_peer, peer_id, peer_key};
+use crate::net::addresses::{peer_id, peer_key};
 use crate::net::bootstrap::BootstrapDialer;
 use crate::net::budget::{Allowance, Bucket};
 use crate::net::handshakes::BoundedHandshakes;
@@ -64,16 +64,16 @@ mod streams;
 mod topics;
 
 pub use crate::proto::io::{GossipId, Verdict};
-use admission::Admission;
 use behaviour::{Behaviour, BehaviourEvent, ProtocolNames};
 pub use event::{NetworkAlert, NetworkEvent, Published, Traffic};
 use gossip::Received;
 pub use gossip_budget::Dropped;
 use listening::Listening;
-pub use options::{Discovery, NetworkError, NetworkOptions, ReachOptions};
+pub use options::{Discovery, NetworkError, NetworkOptions};
 use peer_scores::{PeerScores, Penalty};
+use reach::Reachability;
+pub(crate) use reach::own_reach;
 pub use reach::{OwnReach, ReachState};
-use reach::{Reachability, handle_hole_punching};
 use reached::ReachedPeers;
 pub(crate) use reached::reach;
 use remembered::RememberedPeers;
@@ -125,7 +125,6 @@ pub struct Network {
     remembered: RememberedPeers,
     reached: ReachedPeers,
     reach: Reachability,
-    reach_options: ReachOptions,
     ticker: Interval,
     ticked: (Instant, SystemTime),
     began: (Instant, Timestamp),
@@ -152,19 +151,8 @@ impl Network {
         let topics = ZoneTopics::new(&options.network);
         let gossip = gossip.build().map_err(|error| NetworkError::Setup(error.to_string()))?;
         let refusals = Refusals::default();
-        let mut admission = Admission::new(options.trusted_nets.clone(), refusals.clone());
-        options.bootstrap.iter().filter_map(named_peer).for_each(|peer| admission.name(peer));
-        let behaviour = Behaviour::new(
-            &keypair,
-            &names,
-            &topics,
-            gossip,
-            options.discovery,
-            admission,
-            refusals.clone(),
-            wires.relay_client,
-            options.reach,
-        )?;
+        let behaviour =
+            Behaviour::new(&options, &names, &topics, gossip, refusals.clone(), wires.relay_client)?;
         let transport =
             BoundedHandshakes::new(wires.transport, options.trusted_nets.clone(), refusals.clone()).boxed();
         let settings = swarm::Config::with_tokio_executor()
@@ -173,7 +161,7 @@ impl Network {
             // does not answer delays the others by a moment only.
             .with_smart_dial();
         let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings);
-        let reach = Reachability::new(options.announce.clone());
+        let reach = Reachability::new(options.announce.clone(), options.reach.relay);
         let listening = Listening::open(&mut swarm, options.listen, options.announce)?;
         let sources = PeerSources::default();
         let request_budget = RequestBudget::default();
@@ -204,7 +192,6 @@ impl Network {
             remembered,
             reached: ReachedPeers::default(),
             reach,
-            reach_options: options.reach,
             ticker,
             ticked: (now, SystemTime::now()),
             began: (now, wall_clock()),
@@ -283,11 +270,6 @@ impl Network {
         self.peers.values().filter(|peer| peer.identified)
     }
 
-    /// From where this node is reached.
-    pub fn reach(&self) -> OwnReach {
-        self.reach.told()
-    }
-
     /// What is wrong now, and since when: bootstrap peers with whom there is no connection, sockets that were lost, peers that
     /// are blocked.
     pub fn problems(&self) -> Vec<(NetworkAlert, Timestamp)> {
@@ -362,7 +344,7 @@ impl Network {
                 self.listening.tell(&self.swarm);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                if self.lost_relay(listener_id) {
+                if reach::lost_relay(self, listener_id) {
                     return;
                 }
                 self.listening.bound(&self.swarm, listener_id);
@@ -383,11 +365,11 @@ impl Network {
             }
             BehaviourEvent::Ping(event) => self.handle_ping(event),
             BehaviourEvent::Kad(event) => self.handle_kad(event),
-            BehaviourEvent::Relay(event) => self.handle_relay(&event),
-            BehaviourEvent::RelayClient(event) => self.handle_relay_client(&event),
-            BehaviourEvent::HolePunching(event) => handle_hole_punching(&event),
+            BehaviourEvent::Relay(event) => reach::handle_relay(self, &event),
+            BehaviourEvent::RelayClient(event) => reach::handle_relay_client(self, &event),
+            BehaviourEvent::HolePunching(event) => reach::handle_hole_punching(&event),
             BehaviourEvent::Candidates(event) => self.reach.tried(event.tested_addr, event.result.is_ok()),
-            BehaviourEvent::Neighbours(event) => self.handle_neighbours(event),
+            BehaviourEvent::Neighbours(event) => reach::handle_neighbours(self, event),
             _ => {}
         }
     }
@@ -409,7 +391,7 @@ impl Network {
         self.remembered.dial(&mut self.swarm, self.peers.len(), now);
         self.remembered.keep(&self.peers, now);
         self.close_excess(now);
-        self.review_reach(now);
+        reach::review(self, now);
         // Eight peers of other zones are no help to a zone with a mesh of two.
         let enough = self.peers.len() >= PEERS_LOW && !is_lonely(&self.topics, &self.peers);
         let kad = self.swarm.behaviour_mut().kad.as_mut();

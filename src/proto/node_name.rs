@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::limits::NODE_NAME_BYTES_MAX;
 
-/// A name of a node for people: 1 to [`NODE_NAME_BYTES_MAX`] bytes, letters and digits with single blanks, `-`, `_` and `.` between.
+/// A name of a node for people: 1 to [`NODE_NAME_BYTES_MAX`] bytes, letters and digits with single blanks, `-`, `_` and `.`
+/// between.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct NodeName(Arc<str>);

@@ -299,7 +299,7 @@ impl CallWorld {
             Output::Offer { stream, offer } => {
                 fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 1, &stream.call.0);
                 self.law.offer(stream.call);
-                self.send_out(stream, Frame::Said(CallRequest::Offer(offer).encode()), fabric);
+                self.send_out(stream, Frame::Said(CallRequest::Offer(Box::new(offer)).encode()), fabric);
             }
             Output::Attach { stream, attach } => {
                 self.send_out(stream, Frame::Said(CallRequest::Attach(attach).encode()), fabric);
@@ -398,7 +398,7 @@ impl CallWorld {
                         true => Access::Granted,
                         false => access(at, offer.agent_id(), fabric),
                     };
-                    Some(Input::Offered { stream: id, peer, source: None, offer, access })
+                    Some(Input::Offered { stream: id, peer, source: None, offer: *offer, access })
                 }
                 Ok(CallRequest::Attach(attach)) => {
                     let peer = fabric.nodes[caller].key;

@@ -1,7 +1,7 @@
 //! Names of events in the log: whoever watches a log looks for these, so they stay as they are.
 
 /// Every name that a line of the log may have as its `event`, in the order of the alphabet; other lines have none.
-pub const EVENTS: [&str; 35] = [
+pub const EVENTS: [&str; 38] = [
     "agent_deregistered",
     "agent_last_words",
     "agent_refused",

@@ -102,7 +102,7 @@ impl RawPeer {
     pub(crate) async fn offer(&self, offer: &CallOffer) -> (Stream, CallReply) {
         loop {
             let mut stream = self.open().await;
-            write(&mut stream, &CallRequest::Offer(offer.clone()).encode()).await;
+            write(&mut stream, &CallRequest::Offer(Box::new(offer.clone())).encode()).await;
             if let Some(frame) = read(&mut stream).await {
                 return (stream, CallReply::decode(&frame).unwrap());
             }

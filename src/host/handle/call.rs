@@ -97,7 +97,7 @@ impl Handle {
             return Ok(view::not_callable(&found.record.name, &card, pending.id, pending.started));
         }
         pending.judge(card.limits)?;
-        if let Err(failure) = self.keep_within(pending.options.context.residency(), &mut found) {
+        if let Err(failure) = keep_within(self, pending.options.context.residency(), &mut found) {
             return Ok(view::not_made(failure, pending.id, pending.started));
         }
         let is_here = found.replicas.iter().any(|replica| replica.peer() == self.key);
@@ -110,36 +110,6 @@ impl Handle {
             Some(local) => self.call_here(&found.record.name, local, pending).await,
             None => self.call_at_any(found, card, pending).await,
         })
-    }
-
-    /// Leaves the hosts to which an input may be sent, by what their cards say of where data stays. What is not sent from this
-    /// node is bound by what its caller demands alone.
-    fn keep_within(&self, demanded: &[Residency], found: &mut Found) -> Result<(), CallFailure> {
-        if demanded.is_empty() && self.residency.is_empty() {
-            return Ok(());
-        }
-        found.replicas.retain(|replica| {
-            let card = replica.record.card().unwrap_or_default();
-            let is_sent = replica.peer() != self.key && !self.residency.is_empty();
-            let is_allowed = !is_sent || Residency::of(&card).is_some_and(|it| self.residency.contains(&it));
-            is_allowed && meets(&card, demanded)
-        });
-        if !found.replicas.is_empty() {
-            return Ok(());
-        }
-        let demands =
-            [(demanded, "and", "its caller"), (&*self.residency, "or", "calls.residency of this node")];
-        let demands = demands.iter().filter(|(words, ..)| !words.is_empty()).map(|(words, between, by)| {
-            let words: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
-            format!("{} by {by}", words.join(&format!(" {between} ")))
-        });
-        let message = format!(
-            "no host of {} says in its card that data stays where that is demanded ({}): \
-             `aop find --residency` looks for agents whose cards do",
-            found.record.name,
-            demands.collect::<Vec<_>>().join(", and ")
-        );
-        Err(CallFailure::new(Code::NotAllowed, Outcome::NotStarted, message))
     }
 
     /// Whether an agent is run here whatever other hosts it has: by `load`, while it would begin at once, what is nearest comes
@@ -312,6 +282,36 @@ fn replica(found: &query::Replica, balance: Balance) -> call::Replica {
     let weight = || found.record.card()?.limits.map(|limits| limits.weight);
     let weight = (balance == Balance::Weighted).then(weight).flatten().unwrap_or(1);
     call::Replica { host: found.peer(), presence: found.presence, weight }
+}
+
+/// Leaves the hosts to which an input may be sent, by what their cards say of where data stays. What is not sent from this
+/// node is bound by what its caller demands alone.
+fn keep_within(handle: &Handle, demanded: &[Residency], found: &mut Found) -> Result<(), CallFailure> {
+    if demanded.is_empty() && handle.residency.is_empty() {
+        return Ok(());
+    }
+    found.replicas.retain(|replica| {
+        let card = replica.record.card().unwrap_or_default();
+        let is_sent = replica.peer() != handle.key && !handle.residency.is_empty();
+        let is_allowed = !is_sent || Residency::of(&card).is_some_and(|it| handle.residency.contains(&it));
+        is_allowed && meets(&card, demanded)
+    });
+    if !found.replicas.is_empty() {
+        return Ok(());
+    }
+    let demands =
+        [(demanded, "and", "its caller"), (&*handle.residency, "or", "calls.residency of this node")];
+    let demands = demands.iter().filter(|(words, ..)| !words.is_empty()).map(|(words, between, by)| {
+        let words: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+        format!("{} by {by}", words.join(&format!(" {between} ")))
+    });
+    let message = format!(
+        "no host of {} says in its card that data stays where that is demanded ({}): \
+         `aop find --residency` looks for agents whose cards do",
+        found.record.name,
+        demands.collect::<Vec<_>>().join(", and ")
+    );
+    Err(CallFailure::new(Code::NotAllowed, Outcome::NotStarted, message))
 }
 
 /// Whether a card says all of what is demanded of where data stays.

@@ -8,7 +8,7 @@ use super::problem::{forked_strangers, network_problem, no_peers, problem, store
 use crate::api::{self, Health, ZoneRole};
 use crate::net::driver::{ReadContext, Trend};
 use crate::net::store::StoreIncident;
-use crate::net::swarm::{NetworkAlert, OwnReach, ReachState, Traffic};
+use crate::net::swarm::{NetworkAlert, OwnReach, ReachState, Traffic, own_reach};
 use crate::net::wall_clock;
 use crate::proto::code::Code;
 use crate::proto::fingerprint::{self, Digest};
@@ -86,7 +86,7 @@ impl Snapshot {
         });
         Snapshot {
             network_alerts: seen.network.problems(),
-            reach: seen.network.reach(),
+            reach: own_reach(seen.network),
             listen: seen.network.addresses.borrow().iter().map(ToString::to_string).collect(),
             zones: zones.collect(),
             now,
@@ -218,9 +218,10 @@ pub(in crate::host) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
     let mut peers: Vec<api::Peer> = seen
         .network
         .peers()
-        .map(|peer| api::Peer {
+        .map(|peer| (peer, seen.node.heard(&peer.key)))
+        .map(|(peer, heard)| api::Peer {
             peer: peer.key.to_string(),
-            name: seen.node.name_of(&peer.key).map(ToString::to_string),
+            name: heard.and_then(|(_, name)| name).map(ToString::to_string),
             addresses: peer.seen_at.iter().map(ToString::to_string).collect(),
             relayed: peer.is_relayed(),
             bootstrap: peer.bootstrap,
@@ -228,7 +229,7 @@ pub(in crate::host) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
             gateway_of: spoken_for.get(&peer.key).cloned().unwrap_or_default(),
             rtt_ms: peer.rtt.map(ms),
             clock_offset_ms: seen.node.clock_offset_of(&peer.key),
-            seen_ms_ago: seen.node.heard_at(&peer.key).map(|at| now.since(at).as_millis() as u64),
+            seen_ms_ago: heard.map(|(at, _)| now.since(at).as_millis() as u64),
             connected: true,
         })
         .collect();

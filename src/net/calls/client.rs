@@ -257,7 +257,7 @@ impl Performance {
                 if let Some(leg) = self.legs.get(&stream.number) {
                     context::pass_on(&leg.span, &mut offer.context.trace);
                 }
-                self.say(stream, CallRequest::Offer(offer));
+                self.say(stream, CallRequest::Offer(Box::new(offer)));
             }
             Output::Attach { stream, attach } => self.say(stream, CallRequest::Attach(attach)),
             Output::SendInput { stream, host, incarnation } => self.send_input(stream, host, incarnation),

@@ -117,6 +117,7 @@ impl Host {
         let stream = task.stream;
         let (call, offer, happened) = match (request, access) {
             (CallRequest::Offer(offer), Some(access)) => {
+                let offer = *offer;
                 let source = self.sources.of(&peer);
                 let happened = Input::Offered { stream, peer, source, offer: offer.clone(), access };
                 (offer.call, Some(offer), happened)

@@ -26,9 +26,10 @@ use super::named_dials::NamedDials;
 use super::providers::ProviderStore;
 use super::routing::Kad;
 use super::topics::{ZoneTopicFilter, ZoneTopics};
+use crate::net::addresses::named_peer;
 use crate::net::peers::INBOUND_MAX;
 use crate::net::refusals::Refusals;
-use crate::net::swarm::{Discovery, NetworkError, ReachOptions};
+use crate::net::swarm::{Discovery, NetworkError, NetworkOptions};
 use crate::proto::io::Protocol;
 use crate::proto::limits::{CALL_TIME_MAX, GOSSIP_BYTES_MAX};
 
@@ -82,8 +83,8 @@ pub(super) const IDLE_MAX: Duration = Duration::from_secs(3_600);
 /// Circuits that this node relays for others, and those of one peer.
 const CIRCUITS_MAX: usize = 32;
 const CIRCUITS_PER_PEER_MAX: usize = 4;
-/// How long a circuit may stand, and what may go through it: the longest call with the largest input and output, and handshakes. With
-/// less a call would be cut in its midst.
+/// How long a circuit may stand, and what may go through it: the longest call with the largest input and output, and
+/// handshakes. With less a call would be cut in its midst.
 const CIRCUIT_TIME: Duration = Duration::from_secs(CALL_TIME_MAX.as_secs() + 30);
 const CIRCUIT_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -110,19 +111,19 @@ pub(super) type Gossip = gossipsub::Behaviour<GossipBudget, MaxCountSubscription
 
 impl Behaviour {
     pub(super) fn new(
-        keypair: &Keypair,
+        options: &NetworkOptions,
         names: &ProtocolNames,
         topics: &ZoneTopics,
         gossip: gossipsub::Config,
-        discovery: Discovery,
-        admission: Admission,
         refusals: Refusals,
         relay_client: Option<relay::client::Behaviour>,
-        reach: ReachOptions,
     ) -> Result<Behaviour, NetworkError> {
+        let (keypair, reach) = (options.keypair()?, options.reach);
         let peer = keypair.public().to_peer_id();
-        let kad = match discovery {
-            Discovery::Dht => Some(kad_behaviour(keypair, names.kad.clone())),
+        let mut admission = Admission::new(options.trusted_nets.clone(), refusals.clone());
+        options.bootstrap.iter().filter_map(named_peer).for_each(|peer| admission.name(peer));
+        let kad = match options.discovery {
+            Discovery::Dht => Some(kad_behaviour(&keypair, names.kad.clone())),
             Discovery::Off => None,
         };
         let is_reached = relay_client.is_some();

@@ -1,7 +1,7 @@
 //! Addresses at which this node may be reached from everywhere, tried by peers that offer it (AutoNAT v2).
 //!
-//! Candidates are what peers say that they see, so anybody makes them up: only addresses of the world are tried, few of them, and none
-//! that leads through a relay.
+//! Candidates are what peers say that they see, so anybody makes them up: only addresses of the world are tried, few of them,
+//! and none that leads through a relay.
 
 use std::collections::BTreeSet;
 use std::task::{Context, Poll};

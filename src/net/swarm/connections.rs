@@ -13,6 +13,7 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId, identify, ping, relay};
 use tokio::time::Instant;
 
+use super::reach::is_neighbour;
 use super::{Network, NetworkAlert, NetworkEvent};
 use crate::net::addresses::{Undialable, ip_of, named_peer, peer_id, peer_key, without_peer, worth_keeping};
 use crate::net::bootstrap::{RETRY_LAST, Trouble};
@@ -133,7 +134,7 @@ impl Network {
 
     pub(super) fn handle_identified(&mut self, id: PeerId, connection: ConnectionId, info: identify::Info) {
         // What a peer said may be read after its last connection was closed.
-        let is_neighbour = self.is_neighbour(&id);
+        let is_neighbour = is_neighbour(self, &id);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(seen_at) = peer.seen_at.first().cloned() else { return };
         if info.protocol_version != self.names.identify {

@@ -1,7 +1,7 @@
 //! Trying for others whether they are reached from everywhere (AutoNAT v2), where the operator wants it.
 //!
-//! The library dials whatever it is asked to. Here an asker gets dialed at its own address and nowhere else, at an address of the world,
-//! and rarely: so nobody scans a network through this node, nor has it knock at somebody else's door.
+//! The library dials whatever it is asked to. Here an asker gets dialed at its own address and nowhere else, at an address of
+//! the world, and rarely: so nobody scans a network through this node, nor has it knock at somebody else's door.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

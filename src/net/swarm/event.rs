@@ -187,7 +187,9 @@ impl fmt::Display for NetworkAlert {
                 write!(f, "{peer} broke the protocol repeatedly and is blocked for ten minutes")
             }
             NetworkAlert::NotReachable => {
-                f.write_str("only its own network reaches this node, and no relay was found: its agents cannot be called from elsewhere")
+                f.write_str(
+                    "only its own network reaches this node, and no relay was found: nobody else can call its agents",
+                )
             }
             NetworkAlert::ListenerLost { reason } => write!(f, "a listening socket was lost: {reason}"),
             NetworkAlert::Suspended { duration } => {

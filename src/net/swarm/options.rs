@@ -10,6 +10,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Swarm, TransportError};
 
 use super::behaviour::Behaviour;
+use crate::net::addresses::ReachOptions;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::Identity;
 use crate::proto::name::ZoneId;
@@ -40,17 +41,6 @@ pub struct NetworkOptions {
     pub discovery: Discovery,
     /// What it does for reach, its own and that of others.
     pub reach: ReachOptions,
-}
-
-/// What a node does to be reached, and for others who are not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReachOptions {
-    /// Whether it relays for others while it is reached from everywhere.
-    pub relay: bool,
-    /// Whether it looks for nodes in the local network.
-    pub mdns: bool,
-    /// Whether it tries for others from where they are reached.
-    pub tries_others: bool,
 }
 
 /// How a node finds peers it was not told of.

@@ -74,6 +74,8 @@ pub(super) struct Reachability {
     /// Who was found in the local network. Every program that speaks libp2p answers there, whatever its world.
     neighbours: BTreeSet<PeerId>,
     announced: Vec<Multiaddr>,
+    /// Whether the operator lets it relay for others.
+    may_relay: bool,
     /// Tried by others, with success.
     confirmed: BTreeSet<Multiaddr>,
     /// Whether others tried in vain since the last success.
@@ -88,8 +90,9 @@ pub(super) struct Reachability {
 }
 
 impl Reachability {
-    pub(super) fn new(announced: Vec<Multiaddr>) -> Reachability {
-        Reachability { announced, ..Reachability::default() }
+    /// Of a node at these announced addresses, which `relays` for others where it can.
+    pub(super) fn new(announced: Vec<Multiaddr>, relays: bool) -> Reachability {
+        Reachability { announced, may_relay: relays, ..Reachability::default() }
     }
 
     pub(super) fn state(&self) -> ReachState {
@@ -166,101 +169,102 @@ impl Reachability {
     }
 }
 
-impl Network {
-    /// Finds relays, leaves them, and relays for others, by where this node is reached from now.
-    pub(super) fn review_reach(&mut self, now: Instant) {
-        let state = self.reach.state();
-        let since = self.reach.private_since.unwrap_or(now);
-        self.reach.private_since = (state == ReachState::Private).then_some(since);
-        let is_public = state == ReachState::Public;
-        let behaviour = self.swarm.behaviour_mut();
-        if let Some(relay) = behaviour.relay.as_mut() {
-            let is_on = self.reach_options.relay && is_public;
-            relay.set_status(Some(if is_on { relay::Status::Enable } else { relay::Status::Disable }));
-        }
-        if let Some(kad) = behaviour.kad.as_mut() {
-            // Where nobody reaches it, it is in nobody's way; and where nobody knows, as in a local network, somebody must serve.
-            let mode = if state == ReachState::Private { kad::Mode::Client } else { kad::Mode::Server };
-            if kad.mode() != mode {
-                kad.set_mode(Some(mode));
-            }
-        }
-        let needed =
-            behaviour.relay_client.is_enabled() && matches!(state, ReachState::Private | ReachState::Relayed);
-        for wanted in self.reach.relays.review(needed, &self.peers, now) {
-            match wanted {
-                Wanted::Leave(listener) => _ = self.swarm.remove_listener(listener),
-                Wanted::Listen(peer, address) => match self.swarm.listen_on(address) {
-                    Ok(listener) => self.reach.relays.asked(peer, listener, now),
-                    Err(_) => self.reach.relays.fail(peer, now),
-                },
-            }
+/// Finds relays, leaves them, and relays for others, by where this node is reached from now.
+pub(super) fn review(network: &mut Network, now: Instant) {
+    let state = network.reach.state();
+    let since = network.reach.private_since.unwrap_or(now);
+    network.reach.private_since = (state == ReachState::Private).then_some(since);
+    let is_public = state == ReachState::Public;
+    let behaviour = network.swarm.behaviour_mut();
+    if let Some(relay) = behaviour.relay.as_mut() {
+        let is_on = network.reach.may_relay && is_public;
+        relay.set_status(Some(if is_on { relay::Status::Enable } else { relay::Status::Disable }));
+    }
+    if let Some(kad) = behaviour.kad.as_mut() {
+        // Where nobody reaches it, it is in nobody's way; and where nobody knows, as in a local network, somebody must serve.
+        let mode = if state == ReachState::Private { kad::Mode::Client } else { kad::Mode::Server };
+        if kad.mode() != mode {
+            kad.set_mode(Some(mode));
         }
     }
-
-    /// A listener was closed; whether it was one at a relay.
-    pub(super) fn lost_relay(&mut self, listener: ListenerId) -> bool {
-        let lost = self.reach.relays.closed(listener, Instant::now());
-        if let Some(relay) = lost.and_then(|peer| peer_key(&peer)) {
-            tracing::info!(event = "relay_lost", %relay, "this node is reached through this relay no more");
-        }
-        lost.is_some()
-    }
-
-    pub(super) fn handle_relay(&mut self, event: &relay::Event) {
-        match event {
-            relay::Event::CircuitReqAccepted { src_peer_id, .. } => {
-                let seen_at = self.peers.get(src_peer_id).and_then(|peer| peer.seen_at.first());
-                let source = seen_at.and_then(ip_of).and_then(|ip| self.trusted_nets.source(ip));
-                if !self.reach.circuits.opened(*src_peer_id, source.map(|source| source.block)) {
-                    self.refusals.count(Reason::CircuitShare);
-                    // The circuit goes with the connection on which it was asked for.
-                    let _ = self.swarm.disconnect_peer_id(*src_peer_id);
-                }
-            }
-            relay::Event::CircuitClosed { src_peer_id, .. } => self.reach.circuits.closed(src_peer_id),
-            _ => {}
-        }
-    }
-
-    pub(super) fn handle_relay_client(&mut self, event: &relay::client::Event) {
-        if let relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } = event
-            && self.reach.relays.accept(relay_peer_id)
-            && let Some(relay) = peer_key(relay_peer_id)
-        {
-            tracing::info!(event = "relay_found", %relay, "this node is reached through a relay");
+    let needed =
+        behaviour.relay_client.is_enabled() && matches!(state, ReachState::Private | ReachState::Relayed);
+    for wanted in network.reach.relays.review(needed, &network.peers, now) {
+        match wanted {
+            Wanted::Leave(listener) => _ = network.swarm.remove_listener(listener),
+            Wanted::Listen(peer, address) => match network.swarm.listen_on(address) {
+                Ok(listener) => network.reach.relays.asked(peer, listener, now),
+                Err(_) => network.reach.relays.fail(peer, now),
+            },
         }
     }
 }
 
-impl Network {
-    /// Programs of the local network are there, or no more: those that are there are dialed. What they are shows then.
-    pub(super) fn handle_neighbours(&mut self, event: mdns::Event) {
-        match event {
-            mdns::Event::Discovered(found) => {
-                for (peer, address) in found {
-                    let has_room = self.reach.neighbours.len() < NEIGHBOURS_MAX;
-                    if !has_room && !self.reach.neighbours.contains(&peer) {
-                        continue;
-                    }
-                    self.reach.neighbours.insert(peer);
-                    let options = DialOpts::peer_id(peer)
-                        .condition(PeerCondition::DisconnectedAndNotDialing)
-                        .addresses(vec![address]);
-                    // Who does not answer is found again.
-                    let _undialed = self.swarm.dial(options.build());
-                }
-            }
-            mdns::Event::Expired(gone) => {
-                gone.iter().for_each(|(peer, _)| _ = self.reach.neighbours.remove(peer));
+/// A listener was closed; whether it was one at a relay.
+pub(super) fn lost_relay(network: &mut Network, listener: ListenerId) -> bool {
+    let lost = network.reach.relays.closed(listener, Instant::now());
+    if let Some(relay) = lost.and_then(|peer| peer_key(&peer)) {
+        tracing::info!(event = "relay_lost", %relay, "this node is reached through this relay no more");
+    }
+    lost.is_some()
+}
+
+pub(super) fn handle_relay(network: &mut Network, event: &relay::Event) {
+    match event {
+        relay::Event::CircuitReqAccepted { src_peer_id, .. } => {
+            let seen_at = network.peers.get(src_peer_id).and_then(|peer| peer.seen_at.first());
+            let source = seen_at.and_then(ip_of).and_then(|ip| network.trusted_nets.source(ip));
+            if !network.reach.circuits.opened(*src_peer_id, source.map(|source| source.block)) {
+                network.refusals.count(Reason::CircuitShare);
+                // The circuit goes with the connection on which it was asked for.
+                let _ = network.swarm.disconnect_peer_id(*src_peer_id);
             }
         }
+        relay::Event::CircuitClosed { src_peer_id, .. } => network.reach.circuits.closed(src_peer_id),
+        _ => {}
     }
+}
 
-    /// Whether a peer was found in the local network, and by nothing else.
-    pub(super) fn is_neighbour(&self, peer: &PeerId) -> bool {
-        self.reach.neighbours.contains(peer)
+pub(super) fn handle_relay_client(network: &mut Network, event: &relay::client::Event) {
+    if let relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } = event
+        && network.reach.relays.accept(relay_peer_id)
+        && let Some(relay) = peer_key(relay_peer_id)
+    {
+        tracing::info!(event = "relay_found", %relay, "this node is reached through a relay");
     }
+}
+
+/// Programs of the local network are there, or no more: those that are there are dialed. What they are shows then.
+pub(super) fn handle_neighbours(network: &mut Network, event: mdns::Event) {
+    match event {
+        mdns::Event::Discovered(found) => {
+            for (peer, address) in found {
+                let has_room = network.reach.neighbours.len() < NEIGHBOURS_MAX;
+                if !has_room && !network.reach.neighbours.contains(&peer) {
+                    continue;
+                }
+                network.reach.neighbours.insert(peer);
+                let options = DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .addresses(vec![address]);
+                // Who does not answer is found again.
+                let _undialed = network.swarm.dial(options.build());
+            }
+        }
+        mdns::Event::Expired(gone) => {
+            gone.iter().for_each(|(peer, _)| _ = network.reach.neighbours.remove(peer));
+        }
+    }
+}
+
+/// Whether a peer was found in the local network, and by nothing else.
+pub(super) fn is_neighbour(network: &Network, peer: &PeerId) -> bool {
+    network.reach.neighbours.contains(peer)
+}
+
+/// From where this node is reached.
+pub(crate) fn own_reach(network: &Network) -> OwnReach {
+    network.reach.told()
 }
 
 pub(super) fn handle_hole_punching(event: &dcutr::Event) {
@@ -315,6 +319,6 @@ mod tests {
         assert_eq!((reach.state(), reach.told().addresses), (ReachState::Public, vec![at.clone()]));
         reach.tried(at.clone(), false);
         assert_eq!(reach.state(), ReachState::Private);
-        assert_eq!(Reachability::new(vec![at]).state(), ReachState::Public);
+        assert_eq!(Reachability::new(vec![at], true).state(), ReachState::Public);
     }
 }

@@ -1,4 +1,5 @@
-//! The relays through which this node is reached while it is not reached directly: at most [`RELAYS_MAX`] of the peers that offer it.
+//! The relays through which this node is reached while it is not reached directly: at most [`RELAYS_MAX`] of the peers that
+//! offer it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -26,7 +26,7 @@ pub struct Incarnation(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallRequest {
     /// Asks for a call.
-    Offer(CallOffer),
+    Offer(Box<CallOffer>),
     /// Asks for a call that was accepted on a stream that was lost since: the host answers as on that stream.
     Attach(CallAttach),
     /// Gives up the call of this stream.
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_longest_offer_and_the_longest_failure_fit_a_frame() {
-        let request = CallRequest::Offer(offer());
+        let request = CallRequest::Offer(Box::new(offer()));
         assert_eq!(CallRequest::decode(&request.encode()), Ok(request));
         let failure =
             CallFailure::new(Code::UpstreamFailed, Outcome::Unknown, "\u{7}ß".repeat(CALL_FRAME_BYTES_MAX))
@@ -356,7 +356,7 @@ mod tests {
             Offer(Later),
         }
         let bytes = codec::encode(&Request::Offer(Later { offer: offer(), mood: 7 }));
-        assert_eq!(CallRequest::decode(&bytes), Ok(CallRequest::Offer(offer())));
+        assert_eq!(CallRequest::decode(&bytes), Ok(CallRequest::Offer(Box::new(offer()))));
     }
 
     #[test]

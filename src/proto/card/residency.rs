@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::AgentCard;
 use crate::proto::limits::RESIDENCY_BYTES_MAX;
-use crate::proto::search::label;
 
-/// A word for a place where data stays. `EU` and `eu` are one: it is kept without case, accents and outer blanks.
+/// A word for a place where data stays. `EU` and `eu` are one: it is kept without case and outer blanks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Residency(String);
@@ -41,7 +40,7 @@ impl FromStr for Residency {
     type Err = NotAResidency;
 
     fn from_str(text: &str) -> Result<Residency, NotAResidency> {
-        let folded = label(text);
+        let folded = text.trim().to_lowercase();
         let fits = !folded.is_empty() && folded.len().max(text.len()) <= RESIDENCY_BYTES_MAX;
         if fits && !text.contains(char::is_control) { Ok(Residency(folded)) } else { Err(NotAResidency) }
     }

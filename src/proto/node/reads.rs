@@ -179,14 +179,12 @@ impl Node {
         self.clock.offset_of(&self.zones, peer)
     }
 
-    /// What a peer is called by itself, as far as it was heard.
-    pub fn name_of(&self, peer: &PeerKey) -> Option<&NodeName> {
-        self.zones.values().find_map(|zone| zone.liveness().name_of(peer))
-    }
-
-    /// When a peer's last beacon came.
-    pub fn heard_at(&self, peer: &PeerKey) -> Option<Timestamp> {
-        self.zones.values().filter_map(|zone| zone.liveness().heard_at(peer)).max()
+    /// When a peer's last beacon came, and what it calls itself.
+    pub fn heard(&self, peer: &PeerKey) -> Option<(Timestamp, Option<&NodeName>)> {
+        self.zones
+            .values()
+            .filter_map(|zone| Some((zone.liveness().heard_at(peer)?, zone.liveness().name_of(peer))))
+            .max()
     }
 
     /// The held record of a key, for checkers.
