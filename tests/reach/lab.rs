@@ -30,9 +30,19 @@ const HERE_V6: &str = "2001:db8::1";
 
 /// Set in the second run of a test: the folder for its files.
 const FOLDER: &str = "AOP_LAB";
-/// How the second run is begun. It ends with the first.
-const APART: [&str; 7] =
-    ["--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+/// How the second run is begun. The kernel ends it with the first, and all that it started with it.
+const APART: [&str; 10] = [
+    "--pdeathsig",
+    "KILL",
+    "unshare",
+    "--map-root-user",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+];
 /// Between two looks at another process, of which nothing tells.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -46,7 +56,7 @@ pub(crate) fn in_lab<T: FnOnce(&Lab)>(test: T) {
     }
     let folder = tempfile::tempdir().unwrap();
     let name = type_name::<T>().trim_start_matches("reach::").trim_end_matches("::{{closure}}");
-    let mut second = Command::new("unshare");
+    let mut second = Command::new("setpriv");
     second.args(APART).arg(env::current_exe().unwrap()).args([
         "--exact",
         name,
@@ -63,11 +73,11 @@ pub(crate) fn in_lab<T: FnOnce(&Lab)>(test: T) {
 fn can_be_built() -> Result<(), String> {
     let try_out =
         "ip -V && nft --version && mkdir -p /run/netns && mount -t tmpfs lab /run/netns && ip netns add host";
-    let tried = Command::new("unshare").args(APART).args(["sh", "-ec", try_out]).output();
+    let tried = Command::new("setpriv").args(APART).args(["sh", "-ec", try_out]).output();
     match tried {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Err(format!("unshare: {error}")),
+        Err(error) => Err(format!("setpriv: {error}")),
     }
 }
 

@@ -15,7 +15,7 @@ const QUIC: &str = "udp/7401/quic-v1";
 const DIRECT: Duration = Duration::from_secs(2);
 /// An agent whose relay died is called through another one within this time.
 const REPLACED: Duration = Duration::from_secs(10);
-/// Where a relay would be found within a second, none is found in this time.
+/// Where one is found within a second, none is found in this time.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// A node that others can reach, and its address for them.
@@ -168,12 +168,13 @@ fn a_node_that_nobody_relays_for_is_private_and_its_callers_are_told() {
         let [a, b] = homes(lab, Nat::PortPreserving, &[TCP], &["/ip4/203.0.113.10/tcp/7401"]);
         let private = json!({"state": "private", "addresses": [], "relays": []});
         assert_eq!(reach_is(&a, "private"), private);
-        // Of what does not happen nothing tells.
         thread::sleep(QUIET);
         assert_eq!(a.ask("status")["reach"], private);
         b.until(PATIENCE, "find a", |answer| answer["results"][0]["agent"] == "a@.");
         let answer = b.ask("call a --task hello");
         assert_eq!(answer["error"]["code"], "unreachable", "{answer:#}");
         assert_eq!(answer["outcome"], "not_started", "{answer:#}");
+        let found = b.ask("find a");
+        assert_eq!(found["results"][0]["replicas"][0]["state"], "unreachable", "{found:#}");
     });
 }
