@@ -92,7 +92,7 @@ fn skip(why: &str) {
 }
 
 /// Runs a command whose words have no spaces.
-pub(crate) fn run(line: &str) {
+fn run(line: &str) {
     run_with(line, "");
 }
 
@@ -223,22 +223,23 @@ impl Host {
         self.run(&format!("ip link set dev {interface} up"));
     }
 
-    fn aop(&self, arguments: &[&str]) -> Command {
+    fn aop(&self, line: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, env!("CARGO_BIN_EXE_aop")]).args(arguments).arg("--json");
+        command.args(["netns", "exec", &self.name, env!("CARGO_BIN_EXE_aop")]);
+        command.args(line.split_whitespace()).arg("--json");
         command
     }
 
     /// Starts a node that keeps its files here from run to run, and has an agent named as the host, which echoes.
-    pub(crate) fn node(&self, arguments: &[&str]) -> Node {
+    pub(crate) fn node(&self, arguments: &str) -> Node {
         let text = "[agent]\nname = \"NAME\"\ndescription = \"echoes\"\n[agent.run]\nbuiltin = \"echo\"\n";
         let agents = self.folder.join("agents.toml");
         fs::write(&agents, text.replace("NAME", &self.name)).unwrap();
         let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
-        let mut command = self.aop(&["node"]);
+        let mut command = self.aop(&format!("node {arguments}"));
         // No file of the machine is read.
         command.env("AOP_CONFIG", "/dev/null").env("AOP_NETWORK", "lab").env("AOP_LOG", "info,aop=debug");
-        command.arg("--data-dir").arg(self.folder.join("data")).arg("--agents").arg(agents).args(arguments);
+        command.arg("--data-dir").arg(self.folder.join("data")).arg("--agents").arg(agents);
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -258,24 +259,18 @@ pub(crate) struct Node {
 impl Node {
     /// What a command answers here, or says where it has no answer.
     pub(crate) fn ask(&self, line: &str) -> Value {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let output = self.host.aop(&words).output().unwrap();
+        let output = self.host.aop(line).output().unwrap();
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| String::from_utf8_lossy(&output.stderr).trim().into())
     }
 
-    /// Asks until it answers as wanted; answers with that, and how long it took.
-    pub(crate) fn until(
-        &self,
-        within: Duration,
-        line: &str,
-        is_met: impl Fn(&Value) -> bool,
-    ) -> (Value, Duration) {
+    /// Asks until it answers as wanted; answers with that.
+    pub(crate) fn until(&self, within: Duration, line: &str, is_met: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         loop {
             let answer = self.ask(line);
             if is_met(&answer) {
-                return (answer, started.elapsed());
+                return answer;
             }
             let name = &self.host.name;
             assert!(started.elapsed() < within, "not within {within:?} at {name}: aop {line}: {answer:#}");
@@ -284,7 +279,7 @@ impl Node {
     }
 
     /// Waits until these and nobody else are connected.
-    pub(crate) fn until_whole(&self, within: Duration, others: &[&Node]) -> Duration {
+    pub(crate) fn until_whole(&self, within: Duration, others: &[&Node]) {
         let mut ids: Vec<&str> = others.iter().map(|node| node.id.as_str()).collect();
         ids.sort_unstable();
         let are_there = |answer: &Value| {
@@ -294,13 +289,13 @@ impl Node {
             there.sort_unstable();
             there == ids
         };
-        self.until(within, "peers", are_there).1
+        self.until(within, "peers", are_there);
     }
 
     /// Calls the agent of a host until that succeeds.
-    pub(crate) fn until_called(&self, within: Duration, agent: &Node) -> Duration {
-        let line = format!("call {} --task hello --timeout 5", agent.host.name);
-        self.until(within, &line, |answer| answer["result"] == "hello").1
+    pub(crate) fn until_called(&self, within: Duration, host: &Node) {
+        let line = format!("call {} --task hello --timeout 5", host.host.name);
+        self.until(within, &line, |answer| answer["result"] == "hello");
     }
 
     /// Ends it as a service manager does.

@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// Two worlds of two nodes each in one home, when each node has found its friend.
 fn two_worlds(lab: &Lab) -> [Node; 4] {
-    let start = |name, address, network| lab.host(name, address).node(&["--mdns", "--network", network]);
+    let start = |name, address, network| lab.host(name, address).node(&format!("--mdns --network {network}"));
     let nodes = [
         start("a", "192.168.1.2", "lab"),
         start("c", "192.168.1.3", "other"),

@@ -88,16 +88,16 @@ fn dead(status: &Value) -> Vec<String> {
 fn a_node_joins_by_the_name_that_leads_somewhere_and_follows_it_elsewhere() {
     in_lab(|lab| {
         let names = NameServer::start(lab);
-        let seed = lab.host("seed", "203.0.113.2").node(&[]);
+        let seed = lab.host("seed", "203.0.113.2").node("");
         let nobody = format!("/ip4/203.0.113.99/tcp/7401/p2p/{}", seed.id);
         names.leads_to("gone.test", std::slice::from_ref(&nobody));
         names.leads_to("boot.test", &[nobody, format!("/dns4/seed.test/tcp/7401/p2p/{}", seed.id)]);
         names.is_at("seed.test", Ipv4Addr::new(203, 0, 113, 2));
         let listed = ["unknown.test", "gone.test", "boot.test"].map(|name| format!("/dnsaddr/{name}"));
-        let arguments: Vec<&str> = listed.iter().flat_map(|name| ["--bootstrap", name]).collect();
+        let arguments: String = listed.iter().map(|name| format!(" --bootstrap {name}")).collect();
         let node = lab.host("node", "203.0.113.3").node(&arguments);
         node.until_called(PATIENCE, &seed);
-        let (status, _) = node.until(PATIENCE, "status", |status| dead(status).len() == 2);
+        let status = node.until(PATIENCE, "status", |status| dead(status).len() == 2);
         for (told, name) in dead(&status).iter().zip(&listed) {
             assert!(told.starts_with(&format!("bootstrap peer {name} cannot be reached: ")), "{told}");
         }
@@ -106,7 +106,7 @@ fn a_node_joins_by_the_name_that_leads_somewhere_and_follows_it_elsewhere() {
         let key = seed.host.folder.join("data/node.key");
         seed.kill();
         names.is_at("seed.test", Ipv4Addr::new(203, 0, 113, 4));
-        let moved = lab.host("moved", "203.0.113.4").node(&["--identity", key.to_str().unwrap()]);
+        let moved = lab.host("moved", "203.0.113.4").node(&format!("--identity {}", key.display()));
         node.until_called(PATIENCE, &moved);
     });
 }

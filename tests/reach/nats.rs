@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::lab::{Host, Lab, Nat, Node, PATIENCE, in_lab};
+use super::lab::{Lab, Nat, Node, PATIENCE, in_lab};
 
 const TCP: &str = "tcp/7401";
 const QUIC: &str = "udp/7401/quic-v1";
@@ -20,31 +20,24 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// A node that others can reach, and its address for them.
 fn relay(lab: &Lab, name: &str, ip: &str, transports: &[&str]) -> (Node, String) {
-    let announced: Vec<String> =
-        transports.iter().map(|transport| format!("/ip4/{ip}/{transport}")).collect();
-    let mut arguments = listening(transports);
-    announced.iter().for_each(|address| arguments.extend(["--announce".into(), address.clone()]));
-    let node = started(&lab.host(name, ip), &arguments);
-    let address = format!("{}/p2p/{}", announced[0], node.id);
+    let announce = |transport: &&str| format!(" --announce /ip4/{ip}/{transport}");
+    let announced: String = transports.iter().map(announce).collect();
+    let node = lab.host(name, ip).node(&(listening(transports) + &announced));
+    let address = format!("/ip4/{ip}/{}/p2p/{}", transports[0], node.id);
     (node, address)
 }
 
-/// A node that only speaks these.
-fn listening(transports: &[&str]) -> Vec<String> {
-    let listen = |transport: &&str| ["--listen".into(), format!("/ip4/0.0.0.0/{transport}")];
-    transports.iter().flat_map(listen).collect()
-}
-
-fn started(host: &Host, arguments: &[String]) -> Node {
-    host.node(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+/// What a node is started with that only speaks these.
+fn listening(transports: &[&str]) -> String {
+    transports.iter().map(|transport| format!(" --listen /ip4/0.0.0.0/{transport}")).collect()
 }
 
 /// Two nodes, each behind a router of its own.
 fn homes(lab: &Lab, nat: Nat, transports: &[&str], bootstrap: &[&str]) -> [Node; 2] {
-    let mut arguments = listening(transports);
-    bootstrap.iter().for_each(|address| arguments.extend(["--bootstrap".into(), (*address).into()]));
-    let at = [("a", "203.0.113.2"), ("b", "203.0.113.3")];
-    at.map(|(name, ip)| started(&lab.behind_nat(name, nat, ip), &arguments))
+    let seeds: String = bootstrap.iter().map(|address| format!(" --bootstrap {address}")).collect();
+    let arguments = listening(transports) + &seeds;
+    [("a", "203.0.113.2"), ("b", "203.0.113.3")]
+        .map(|(name, ip)| lab.behind_nat(name, nat, ip).node(&arguments))
 }
 
 /// What an answer of `aop peers` says of one that is connected.
@@ -63,17 +56,18 @@ fn is_relayed(peers: &Value, node: &Node) -> Option<bool> {
 
 /// What a node says of how it is reached.
 fn reach_is(node: &Node, state: &str) -> Value {
-    node.until(PATIENCE, "status", |status| status["reach"]["state"] == state).0["reach"].clone()
+    node.until(PATIENCE, "status", |status| status["reach"]["state"] == state)["reach"].clone()
 }
 
 fn routers_are_crossed(lab: &Lab, transport: &str) {
-    let (_relay, seed) = relay(lab, "relay", "203.0.113.10", &[transport]);
+    let (relay, seed) = relay(lab, "relay", "203.0.113.10", &[transport]);
     let [a, b] = homes(lab, Nat::PortPreserving, &[transport], &[&seed]);
     reach_is(&a, "relayed");
     b.until_called(PATIENCE, &a);
-    let (peers, _) = b.until(DIRECT, "peers", |peers| is_relayed(peers, &a) == Some(false));
+    let peers = b.until(DIRECT, "peers", |peers| is_relayed(peers, &a) == Some(false));
     let direct = format!("/ip4/203.0.113.2/{transport}");
     assert!(addresses(&peers, &a).iter().any(|address| address.starts_with(&direct)), "{peers:#}");
+    relay.kill();
     b.until_called(DIRECT, &a);
 }
 
@@ -164,7 +158,7 @@ fn a_relay_that_dies_is_replaced_by_another() {
 fn a_node_that_nobody_relays_for_is_private_and_its_callers_are_told() {
     in_lab(|lab| {
         let seed = lab.host("seed", "203.0.113.10");
-        let _seed = seed.node(&["--announce", "/ip4/203.0.113.10/tcp/7401", "--relay", "no"]);
+        let _seed = seed.node("--announce /ip4/203.0.113.10/tcp/7401 --relay no");
         let [a, b] = homes(lab, Nat::PortPreserving, &[TCP], &["/ip4/203.0.113.10/tcp/7401"]);
         let private = json!({"state": "private", "addresses": [], "relays": []});
         assert_eq!(reach_is(&a, "private"), private);
