@@ -182,6 +182,7 @@ impl<'a> World<'a> {
             peers_file: None,
             trusted_nets: TrustedNets::default(),
             discovery: self.plan.discovery,
+            reach: Default::default(),
         }
     }
 
