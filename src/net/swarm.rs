@@ -54,6 +54,7 @@ mod listening;
 mod named_dials;
 mod options;
 mod peer_scores;
+mod prefer_direct;
 mod providers;
 mod reach;
 mod reached;

@@ -23,6 +23,7 @@ use super::candidates::Candidates;
 use super::dial_back::DialBack;
 use super::gossip_budget::{BudgetedGossip, GossipBudget};
 use super::named_dials::NamedDials;
+use super::prefer_direct::PreferDirect;
 use super::providers::ProviderStore;
 use super::routing::Kad;
 use super::topics::{ZoneTopicFilter, ZoneTopics};
@@ -98,7 +99,7 @@ pub(super) struct Behaviour {
     pub(super) ping: ping::Behaviour,
     pub(super) gossip: BudgetedGossip,
     pub(super) kad: NamedDials,
-    pub(super) streams: libp2p_stream::Behaviour,
+    pub(super) streams: PreferDirect,
     pub(super) relay: Toggle<relay::Behaviour>,
     pub(super) relay_client: Toggle<relay::client::Behaviour>,
     pub(super) hole_punching: Toggle<dcutr::Behaviour>,
@@ -146,7 +147,7 @@ impl Behaviour {
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             gossip: gossip_behaviour(topics, gossip)?,
             kad: NamedDials::new(kad, refusals.clone()),
-            streams: libp2p_stream::Behaviour::new(),
+            streams: PreferDirect::new(),
             relay: is_reached.then(|| relay_behaviour(peer)).into(),
             hole_punching: is_reached.then(|| dcutr::Behaviour::new(peer)).into(),
             relay_client: relay_client.into(),

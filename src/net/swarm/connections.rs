@@ -134,9 +134,10 @@ impl Network {
 
     pub(super) fn handle_identified(&mut self, id: PeerId, connection: ConnectionId, info: identify::Info) {
         // What a peer said may be read after its last connection was closed.
-        let is_neighbour = is_neighbour(self, &id);
+        let seen_at = self.peers.get(&id).and_then(|peer| peer.seen_at.first().cloned());
+        let Some(seen_at) = seen_at else { return };
+        let is_neighbour = is_neighbour(self, &id, &seen_at);
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let Some(seen_at) = peer.seen_at.first().cloned() else { return };
         if info.protocol_version != self.names.identify {
             // Two worlds on one machine find each other through
             // old addresses: told, and not held against the peer.

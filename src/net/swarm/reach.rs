@@ -257,9 +257,10 @@ pub(super) fn handle_neighbours(network: &mut Network, event: mdns::Event) {
     }
 }
 
-/// Whether a peer was found in the local network, and by nothing else.
-pub(super) fn is_neighbour(network: &Network, peer: &PeerId) -> bool {
+/// Whether a peer was found in the local network, or found this node there first.
+pub(super) fn is_neighbour(network: &Network, peer: &PeerId, seen_at: &Multiaddr) -> bool {
     network.reach.neighbours.contains(peer)
+        || network.swarm.behaviour().neighbours.is_enabled() && reach_of_met(seen_at) != Reach::World
 }
 
 /// From where this node is reached.
