@@ -300,9 +300,13 @@ impl Node {
 
     /// Ends it as a service manager does.
     pub(crate) fn stop(mut self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Lets it be silent, and its connections look alive.
+    pub(crate) fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
     }
 
     /// Ends it as a lost power supply does.
