@@ -125,7 +125,8 @@ impl Lab {
         run(&format!("mount -t tmpfs lab {}", folder.display()));
         run("mount -t tmpfs lab /run/netns");
         run("ip link set dev lo up");
-        run("ip link add internet type bridge");
+        // Without an address of its own it takes the least of its ports', so that a new host would cut off all others from it.
+        run("ip link add internet address 02:00:00:00:00:01 type bridge");
         for address in [format!("{HERE}/24"), format!("{HERE_V6}/64 nodad")] {
             run(&format!("ip address add {address} dev internet"));
         }
@@ -300,9 +301,13 @@ impl Node {
 
     /// Ends it as a service manager does.
     pub(crate) fn stop(mut self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Lets it be silent, and its connections look alive.
+    pub(crate) fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
     }
 
     /// Ends it as a lost power supply does.

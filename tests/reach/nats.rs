@@ -59,7 +59,8 @@ fn reach_is(node: &Node, state: &str) -> Value {
     node.until(PATIENCE, "status", |status| status["reach"]["state"] == state)["reach"].clone()
 }
 
-fn routers_are_crossed(lab: &Lab, transport: &str) {
+/// A relay and two nodes that came to a direct connection after a call through it.
+fn crossed(lab: &Lab, transport: &str) -> [Node; 3] {
     let (relay, seed) = relay(lab, "relay", "203.0.113.10", &[transport]);
     let [a, b] = homes(lab, Nat::PortPreserving, &[transport], &[&seed]);
     reach_is(&a, "relayed");
@@ -67,18 +68,30 @@ fn routers_are_crossed(lab: &Lab, transport: &str) {
     let peers = b.until(DIRECT, "peers", |peers| is_relayed(peers, &a) == Some(false));
     let direct = format!("/ip4/203.0.113.2/{transport}");
     assert!(addresses(&peers, &a).iter().any(|address| address.starts_with(&direct)), "{peers:#}");
-    relay.kill();
-    b.until_called(DIRECT, &a);
+    [relay, a, b]
 }
 
 #[test]
 fn routers_that_keep_ports_are_crossed_by_tcp() {
-    in_lab(|lab| routers_are_crossed(lab, TCP));
+    in_lab(|lab| _ = crossed(lab, TCP));
 }
 
 #[test]
 fn routers_that_keep_ports_are_crossed_by_quic() {
-    in_lab(|lab| routers_are_crossed(lab, QUIC));
+    in_lab(|lab| _ = crossed(lab, QUIC));
+}
+
+#[test]
+#[ignore = "a call takes any connection, for half a minute a relayed one too"]
+fn no_call_goes_through_a_relay_where_there_is_a_direct_connection() {
+    in_lab(|lab| {
+        let [relay, a, b] = crossed(lab, TCP);
+        relay.freeze();
+        for nth in 1..=8 {
+            let answer = b.ask(&format!("call {} --task hello --timeout 2", a.host.name));
+            assert_eq!(answer["success"], true, "call {nth}: {answer:#}");
+        }
+    });
 }
 
 #[test]
