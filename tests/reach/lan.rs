@@ -44,7 +44,6 @@ fn nodes_on_one_network_find_each_other_without_a_seed_and_nobody_else() {
 }
 
 #[test]
-#[ignore = "who dials this node before it is found here is logged"]
 fn programs_of_other_worlds_on_one_network_are_passed_over_in_silence() {
     in_lab(|lab| {
         let nodes = two_worlds(lab);

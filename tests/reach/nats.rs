@@ -82,7 +82,6 @@ fn routers_that_keep_ports_are_crossed_by_quic() {
 }
 
 #[test]
-#[ignore = "a call takes any connection, for half a minute a relayed one too"]
 fn no_call_goes_through_a_relay_where_there_is_a_direct_connection() {
     in_lab(|lab| {
         let [relay, a, b] = crossed(lab, TCP);
@@ -127,7 +126,6 @@ fn call_of_full_size(node: &Node, host: &Node) -> Value {
 }
 
 #[test]
-#[ignore = "a circuit that has carried its bytes is cut in the middle of a call"]
 fn no_call_is_cut_because_others_went_through_the_circuit_before() {
     in_lab(|lab| {
         let (_relay, seed) = relay(lab, "relay", "203.0.113.10", &[TCP, QUIC]);
@@ -142,7 +140,6 @@ fn no_call_is_cut_because_others_went_through_the_circuit_before() {
 }
 
 #[test]
-#[ignore = "a call waits for a hole punch that is under way, 15 s"]
 fn a_relay_that_dies_is_replaced_by_another() {
     in_lab(|lab| {
         let mut relays = ["10", "11"]

@@ -84,10 +84,10 @@ pub(super) const IDLE_MAX: Duration = Duration::from_secs(3_600);
 /// Circuits that this node relays for others, and those of one peer.
 const CIRCUITS_MAX: usize = 32;
 const CIRCUITS_PER_PEER_MAX: usize = 4;
-/// How long a circuit may stand, and what may go through it: the longest call with the largest input and output, and
-/// handshakes. With less a call would be cut in its midst.
+/// How long a circuit may stand, and what may go through it: the longest call, and ten with the largest input and output one
+/// after the other. With less a call would be cut in the midst of usual work.
 const CIRCUIT_TIME: Duration = Duration::from_secs(CALL_TIME_MAX.as_secs() + 30);
-const CIRCUIT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const CIRCUIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// All protocols of a node. The limits come first: they refuse before the others allocate.
 #[derive(NetworkBehaviour)]

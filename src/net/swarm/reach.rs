@@ -182,7 +182,8 @@ pub(super) fn review(network: &mut Network, now: Instant) {
     }
     if let Some(kad) = behaviour.kad.as_mut() {
         // Where nobody reaches it, it is in nobody's way; and where nobody knows, as in a local network, somebody must serve.
-        let mode = if state == ReachState::Private { kad::Mode::Client } else { kad::Mode::Server };
+        let is_hidden = network.reach.private_since().is_some();
+        let mode = if is_hidden { kad::Mode::Client } else { kad::Mode::Server };
         if kad.mode() != mode {
             kad.set_mode(Some(mode));
         }
