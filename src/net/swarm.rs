@@ -20,7 +20,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, Transport, gossipsub, identify};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::net::addresses::{peer_id, peer_key};
+use crate::net::addresses::{is_relayed, peer_id, peer_key};
 use crate::net::bootstrap::BootstrapDialer;
 use crate::net::budget::{Allowance, Bucket};
 use crate::net::handshakes::BoundedHandshakes;
@@ -340,8 +340,10 @@ impl Network {
                 self.handle_dial_failed(connection_id, &error);
             }
             SwarmEvent::NewListenAddr { listener_id, .. } => self.listening.bound(&self.swarm, listener_id),
-            SwarmEvent::ExpiredListenAddr { .. } => {
-                self.reach.moved(&mut self.swarm);
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                if !is_relayed(&address) {
+                    self.reach.moved(&mut self.swarm);
+                }
                 self.listening.tell(&self.swarm);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
@@ -369,7 +371,7 @@ impl Network {
             BehaviourEvent::Relay(event) => reach::handle_relay(self, &event),
             BehaviourEvent::RelayClient(event) => reach::handle_relay_client(self, &event),
             BehaviourEvent::HolePunching(event) => reach::handle_hole_punching(&event),
-            BehaviourEvent::Candidates(event) => self.reach.tried(event.tested_addr, event.result.is_ok()),
+            BehaviourEvent::Candidates(event) => reach::handle_tried(self, event),
             BehaviourEvent::Neighbours(event) => reach::handle_neighbours(self, event),
             _ => {}
         }

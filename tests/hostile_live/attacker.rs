@@ -147,7 +147,7 @@ impl Attacker {
     }
 }
 
-fn identity_of(keypair: &Keypair) -> identify::Behaviour {
+pub(crate) fn identity_of(keypair: &Keypair) -> identify::Behaviour {
     identify::Behaviour::new(identify::Config::new("/aop/test/1".into(), keypair.public()))
 }
 

@@ -10,6 +10,7 @@ mod attacker;
 mod calls;
 mod connections;
 mod delegations;
+mod dial_back;
 mod gossip;
 mod owned;
 mod records;

@@ -76,12 +76,12 @@ impl Victim {
     pub(crate) async fn offering(names: &[&str], seed: u8, bootstrap: Vec<Multiaddr>) -> Victim {
         let agents = Agents::new(ZoneName::root());
         agents.replace(names.iter().map(|name| echo(name)).collect());
+        Victim::with(seed, |options| Options { bootstrap, agents, ..options }).await
+    }
+
+    pub(crate) async fn with(seed: u8, with: impl FnOnce(Options) -> Options) -> Victim {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options {
-            bootstrap,
-            agents,
-            ..Options::new(Identity::from_seed([seed; 32]), "test", folder.path())
-        };
+        let options = with(Options::new(Identity::from_seed([seed; 32]), "test", folder.path()));
         Victim { node: host::start(options).await.unwrap(), _folder: folder }
     }
 

@@ -1,7 +1,7 @@
 //! Addresses at which this node may be reached from everywhere, tried by peers that offer it (AutoNAT v2).
 //!
 //! Candidates are what peers say that they see, so anybody makes them up: only addresses of the world are tried, few of them,
-//! and none that leads through a relay.
+//! and none that leads through a relay. Nor is it for the library to believe who says that he reached one.
 
 use std::collections::BTreeSet;
 use std::task::{Context, Poll};
@@ -89,7 +89,13 @@ impl NetworkBehaviour for Candidates {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.client.poll(cx)
+        loop {
+            match self.client.poll(cx) {
+                // Whether that counts is judged by who tried.
+                Poll::Ready(ToSwarm::ExternalAddrConfirmed(_)) => {}
+                other => return other,
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use libp2p::autonat::v2::client;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, Swarm, dcutr, kad, mdns, relay};
@@ -157,8 +158,8 @@ impl Reachability {
         self.translated.clear();
     }
 
-    /// Somebody tried an address of this node.
-    pub(super) fn tried(&mut self, address: Multiaddr, is_reached: bool) {
+    /// Somebody who is believed tried an address of this node.
+    fn tried(&mut self, address: Multiaddr, is_reached: bool) {
         if is_reached {
             self.is_refuted = false;
             self.confirmed.insert(address);
@@ -199,6 +200,21 @@ pub(super) fn review(network: &mut Network, now: Instant) {
             },
         }
     }
+}
+
+/// A peer tried an address of this node. Those of the operator are believed: anybody else could have it tell the address of a
+/// third as its own, or hide.
+pub(super) fn handle_tried(network: &mut Network, event: client::Event) {
+    if !network.peers.get(&event.server).is_some_and(|peer| peer.bootstrap) {
+        return;
+    }
+    let is_reached = event.result.is_ok();
+    if is_reached {
+        network.swarm.add_external_address(event.tested_addr.clone());
+    } else {
+        network.swarm.remove_external_address(&event.tested_addr);
+    }
+    network.reach.tried(event.tested_addr, is_reached);
 }
 
 /// A listener was closed; whether it was one at a relay.
