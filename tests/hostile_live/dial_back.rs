@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aop::host::{Options, ReachOptions};
 use futures::StreamExt;
+use futures::future::join_all;
 use libp2p::autonat::v2::client;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -20,8 +21,9 @@ use super::attacker::identity_of;
 use super::victim::{PATIENCE, Victim, alone};
 use crate::strangers::{door, swarm};
 
-/// Addresses that the attacker claims for its own.
-const CLAIMED: usize = 1_000;
+/// Who claims, and how many addresses each: as many as are tried on one connection.
+const CLAIMANTS: u8 = 100;
+const CLAIMS_EACH: usize = 10;
 
 /// Claims addresses of somebody else.
 #[derive(NetworkBehaviour)]
@@ -72,33 +74,37 @@ impl NetworkBehaviour for Claims {
     }
 }
 
+/// Has all of its claims tried.
+async fn claim(seed: u8, node: Multiaddr, door: Multiaddr) {
+    let claimed = (0..CLAIMS_EACH).map(|_| door.clone().with_p2p(PeerId::random()).unwrap()).collect();
+    let tries = client::Config::default().with_max_candidates(CLAIMS_EACH);
+    let tries = tries.with_probe_interval(Duration::from_millis(20));
+    let mut claimant = swarm(Keypair::ed25519_from_bytes([seed; 32]).unwrap(), |keypair| Claimant {
+        claims: Claims(claimed),
+        identify: identity_of(keypair),
+        tries: client::Behaviour::new(rand::make_rng(), tries),
+    });
+    claimant.dial(node).unwrap();
+    let mut answered = 0;
+    while answered < CLAIMS_EACH {
+        if let SwarmEvent::Behaviour(ClaimantEvent::Tries(event)) = claimant.select_next_some().await {
+            assert!(event.result.is_err(), "{} was reached", event.tested_addr);
+            answered += 1;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_askings_open_no_door_of_somebody_else() {
     let _alone = alone().await;
     let reach = ReachOptions { tries_others: true, ..ReachOptions::default() };
     let victim = Victim::with(1, |options| Options { reach, ..options }).await;
     let (door, knocks) = door().await;
-    let claimed = (0..CLAIMED).map(|_| door.clone().with_p2p(PeerId::random()).unwrap()).collect();
-    let tries = client::Config::default().with_max_candidates(CLAIMED);
-    let tries = tries.with_probe_interval(Duration::from_millis(20));
-    let mut claimant = swarm(Keypair::ed25519_from_bytes([9; 32]).unwrap(), |keypair| Claimant {
-        claims: Claims(claimed),
-        identify: identity_of(keypair),
-        tries: client::Behaviour::new(rand::make_rng(), tries),
-    });
-    claimant.dial(victim.address()).unwrap();
-    let answered = async {
-        let mut answered = 0;
-        while answered < CLAIMED {
-            if let SwarmEvent::Behaviour(ClaimantEvent::Tries(event)) = claimant.select_next_some().await {
-                assert!(event.result.is_err(), "{} was reached", event.tested_addr);
-                answered += 1;
-            }
-        }
-    };
-    timeout(PATIENCE, answered).await.expect("each is answered");
+    let claims = (0..CLAIMANTS).map(|nth| claim(100 + nth, victim.address(), door.clone()));
+    timeout(PATIENCE, join_all(claims)).await.expect("each is answered");
     victim.register("meanwhile").await;
-    assert_eq!(victim.metric("aop_refused_total{reason=\"dial_reach\"}").await, CLAIMED as u64);
+    let refused = victim.metric("aop_refused_total{reason=\"dial_reach\"}").await;
+    assert_eq!(refused, u64::from(CLAIMANTS) * CLAIMS_EACH as u64);
     assert_eq!(*knocks.borrow(), 0);
     victim.node.stop().await.unwrap();
 }
