@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -516,7 +516,13 @@ fn a_small_disk_in_memory_is_told_as_both() {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]);
     if !command.arg("true").current_dir(setup.dir.path()).output().is_ok_and(|tried| tried.status.success()) {
-        eprintln!("SKIPPED: this system allows no namespaces");
+        let required = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+        assert!(!required, "CI is set, so nothing may be skipped, but this system allows no namespaces");
+        // Straight to the terminal: the harness would hide it, because a skipped test passes.
+        let _closed = writeln!(
+            io::stderr(),
+            "\nSKIPPED, a small disk was not tried: this system allows no namespaces\n"
+        );
         return;
     }
     let mut command = Command::new("unshare");
