@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::processes::{Node, PATIENCE};
+use crate::processes::{Node, PATIENCE, until};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -158,20 +158,18 @@ fn start(dir: &Path, log: &Path, variables: &[(&str, &str)], bootstrap: &[String
 }
 
 /// Waits for something.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begin.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    until(what, PATIENCE, || {
+        found = look();
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// The line of a log with this event.
 fn line(log: &Path, event: &str) -> Value {
-    until(&format!("{event} in {}", log.display()), || {
+    awaited(&format!("{event} in {}", log.display()), || {
         let text = fs::read_to_string(log).unwrap_or_default();
         let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
         lines.rfind(|line| line["event"] == event)
@@ -220,7 +218,7 @@ fn assert_logged(chain: &[Span], (caller, caller_log): (&Node, &Path), host_log:
     let again = again.send_json(json!({"task": CANARY})).unwrap();
     let request = again.headers()["x-request-id"].to_str().unwrap();
     assert!(request.len() == 16, "one that a log cannot have is replaced: {request}");
-    until("the request is in the log", || {
+    awaited("the request is in the log", || {
         (line(caller_log, "call_answered")["request"] == request).then_some(())
     });
     let logs = fs::read_to_string(host_log).unwrap() + &fs::read_to_string(caller_log).unwrap();
@@ -269,7 +267,7 @@ fn a_trace_leads_from_an_mcp_client_through_two_nodes_to_an_agent_and_both_logs_
     let host = start(&path("host"), &host_log, &variables, &[], &agents);
     let bootstrap = [host.ready.listen[0].clone()];
     let caller = start(&path("caller"), &caller_log, &variables, &bootstrap, &none);
-    until("the agent is found", || {
+    awaited("the agent is found", || {
         let found: Value = caller.get("/v1/find?q=far")?;
         (found["results"][0]["agent"] == "far@.").then_some(())
     });
@@ -280,7 +278,7 @@ fn a_trace_leads_from_an_mcp_client_through_two_nodes_to_an_agent_and_both_logs_
 
     let mut found: Vec<Span> = Vec::new();
     let mut bodies = Vec::new();
-    let chain = until("all spans of the trace", || {
+    let chain = awaited("all spans of the trace", || {
         while let Ok((head, body)) = batches.try_recv() {
             assert!(
                 head.starts_with("post /v1/traces ") && head.contains("application/x-protobuf"),
@@ -355,7 +353,7 @@ fn spans_say_whom_they_ask_how_and_what_that_took_and_no_key() {
     ];
     let log = folder.path().join("log");
     let node = start(&folder.path().join("data"), &log, &variables, &[], &agents);
-    until("the tool is there", || {
+    awaited("the tool is there", || {
         let url = format!("{}/v1/call/tool@.", node.ready.http);
         let mut called = ureq::post(url).send_json(json!({"task": "x"})).ok()?;
         called.body_mut().read_json::<Value>().ok()?["success"].as_bool().filter(|success| *success)
@@ -431,7 +429,7 @@ fn collect_nothing(dead: SocketAddr, waiting_max: &str) -> TempDir {
     ];
     let log = path("log");
     let mut node = start(&path("data"), &log, &variables, &[], folder.path());
-    until("spans are counted that were dropped", || {
+    awaited("spans are counted that were dropped", || {
         let asked = Instant::now();
         node.get::<Value>("/v1/find?q=x").unwrap();
         assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
