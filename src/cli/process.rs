@@ -50,13 +50,16 @@ pub(super) fn start_logs(
 fn filter(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<EnvFilter, Failure> {
     let by_flags = match (quiet, verbose) {
         (true, _) => "error",
-        // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice.
+        // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice, a
+        // peer hangs up first.
         // The MCP library warns of every mistake of a client, with what it sent, and of every attempt to reach a server
         // that is down; of servers we tell each change once.
         (_, 0) => {
-            "warn,aop::call=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error,rmcp::transport=off"
+            "warn,aop::call=info,libp2p_kad=error,libp2p_gossipsub=error,yamux=error,rmcp=error,rmcp::transport=off"
         }
-        (_, 1) => "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error,rmcp::transport=off",
+        (_, 1) => {
+            "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error,yamux=error,rmcp=error,rmcp::transport=off"
+        }
         (_, 2) => "info,aop=debug,rmcp=error,rmcp::transport=off",
         _ => "debug,aop=trace",
     };
