@@ -71,6 +71,14 @@ impl Links {
         self.of.keys()
     }
 
+    /// The operator's peers first, then whoever is connected longest: strangers that come later stand behind, whatever keys
+    /// they chose.
+    pub(super) fn longest_first(&self, config: &Config) -> impl Iterator<Item = PeerKey> {
+        let mut peers: Vec<(&PeerKey, &Link)> = self.of.iter().collect();
+        peers.sort_by_key(|(peer, link)| (!config.bootstrap_peers.contains(peer), link.since, **peer));
+        peers.into_iter().map(|(peer, _)| *peer)
+    }
+
     /// Whether the node is connected, and long enough to have heard which zones the other serves, with a peer that it dialed
     /// or was given: a stranger that calls proves nothing of the world.
     pub(super) fn reaches_world(&self, config: &Config, now: Timestamp) -> bool {

@@ -81,6 +81,8 @@ impl World {
         lie_to(&sites[..2]);
         let (early, late) = sites.split_at_mut(7);
         join_all(early[2..].iter_mut().map(Site::start)).await;
+        // Before they asked their way for the first time.
+        lie_to(&early[2..]);
         // Where a zone and all below it start at once, those below are told nothing for sure for a while: 75 s at most.
         until("acme.org is held", Duration::from_secs(90), async || {
             let seen = early[1].within("acme.org").await;
@@ -88,7 +90,7 @@ impl World {
         })
         .await;
         join_all(late.iter_mut().map(Site::start)).await;
-        lie_to(&sites[2..]);
+        lie_to(late);
         // Whoever starts without peers again is the first of its world again.
         let (first, others) = sites.split_at_mut(1);
         first[0].meet(&[&others[0]]);

@@ -1,9 +1,11 @@
 //! Zones of one node: machines that never touch each other, and that come and go while the node runs.
 
+use std::time::Duration;
+
 use aop::proto::ask::{Answer, Contact, Question};
 use aop::proto::config::Config;
 use aop::proto::fingerprint::as_of;
-use aop::proto::identity::Identity;
+use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Command, Dialed, GossipId, Input, Output, Protocol, Reply, Role, ZoneError};
 use aop::proto::message::{Gateway, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::{ZoneId, ZoneName};
@@ -312,4 +314,53 @@ fn who_speaks_for_no_zone_and_knows_nobody_of_the_root_names_who_speaks_for_its_
     assert_eq!(gateways.into_iter().map(|it| it.peer).collect::<Vec<_>>(), [key(1)]);
     // Who asks the way itself has nobody to name: it would have asked.
     assert_eq!(ask(1), Answer::Refused);
+}
+
+/// Strangers that know nobody, with keys before those of all others.
+fn crowd(count: u8) -> impl Iterator<Item = PeerKey> {
+    (0..count).map(|at| PeerKey([&[0, at][..], &[7; 30]].concat().try_into().unwrap()))
+}
+
+/// How long a node of acme.org takes to ask the one of the root that it is connected with, among strangers that came before or
+/// after it.
+fn way_is_asked_within(config: Config, strangers: u8, come_first: bool) -> Option<Duration> {
+    let mut cluster = Cluster::with(vec![Config { expects_peers: true, ..config }, serving(&["."])]);
+    let addresses = vec![ByteBuf::from(b"/ip4/10.0.0.1/tcp/4001".to_vec())];
+    cluster.give(0, Input::Addresses(addresses));
+    let began = cluster.now;
+    let crowd_in = |cluster: &mut Cluster| {
+        for peer in crowd(strangers) {
+            cluster.give(0, Input::Connected { peer, dialed: Dialed::ByUs });
+        }
+    };
+    if come_first {
+        crowd_in(&mut cluster);
+        cluster.pass(SECOND);
+    }
+    cluster.give(0, Input::Connected { peer: key(1), dialed: Dialed::ByUs });
+    cluster.pass(Duration::from_millis(10));
+    if !come_first {
+        crowd_in(&mut cluster);
+    }
+    let is_asked = |(at, output): &(usize, Output)| {
+        *at == 0 && matches!(output, Output::Request { peer, protocol: Protocol::Ask, .. } if *peer == key(1))
+    };
+    while !cluster.log.iter().any(is_asked) {
+        if began + SECOND * 300 < cluster.now {
+            return None;
+        }
+        cluster.pass(SECOND);
+    }
+    Some(cluster.now.since(began))
+}
+
+#[test]
+fn strangers_that_know_nobody_keep_no_zone_from_the_root() {
+    let usual = || serving(&["acme.org"]);
+    let takes = |config, strangers, come_first| way_is_asked_within(config, strangers, come_first).unwrap();
+    assert!(takes(usual(), 200, false) <= SECOND * 10, "who was there before them is asked first");
+    let given = Config { bootstrap_peers: vec![key(1)], ..usual() };
+    assert!(takes(given, 200, true) <= SECOND * 10, "the operator's peer is asked first");
+    let all = takes(usual(), 100, true);
+    assert!(all > SECOND * 10 && all <= SECOND * 120, "{all:?}");
 }

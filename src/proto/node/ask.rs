@@ -141,11 +141,8 @@ impl Questions<'_, '_> {
         let mut mates = mates.map(|peer| self.links.contact(peer));
         let mate = mates.next();
         let first = if self.overlay.is_gateway(&home) { parent } else { mate };
-        // Who has no such mate asks whoever is there: the operator's peers before others.
-        let anybody = || {
-            let bootstrap = ctx.config.bootstrap_peers.iter().filter(|peer| self.links.contains(peer));
-            bootstrap.chain(self.links.iter()).map(|peer| self.links.contact(*peer)).next()
-        };
+        // Who has no such mate asks whoever is there.
+        let anybody = || self.links.longest_first(ctx.config).next().map(|peer| self.links.contact(peer));
         let first = first.or_else(anybody);
         let is_open = zone.is_none_or(|zone| zone.id().key.is_none());
         let root = ctx.config.zone_id(&ZoneName::root());

@@ -28,13 +28,15 @@ const RETRY: Duration = Duration::from_secs(5);
 /// The wait after the first connection: who begins in the same zone at the same time is met within it, and of two that ask their
 /// way without each other both would be told that nobody else serves it.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
-/// Connected peers that are asked who serves the root, where nobody is known.
+/// Connected peers that are asked in one walk who serves the root, where nobody is known; the next walk asks others.
 const FIRST_ASKED: usize = 8;
 
 /// The walks to one zone of which this node is a gateway.
 pub(super) struct Walker {
     next: Timestamp,
     walk: Option<Walk>,
+    /// Walks since one reached a zone above in which somebody was asked.
+    in_vain: usize,
     pub(super) parent: Option<Parent>,
     /// Delegations above of what lies below the zone, as the last walk was told.
     told_below: Vec<Arc<Record>>,
@@ -90,6 +92,7 @@ impl Walker {
         Walker {
             next,
             walk: None,
+            in_vain: 0,
             parent: None,
             told_below: Vec::new(),
             was_told: false,
@@ -217,7 +220,7 @@ impl Overlay {
             let root = ctx.config.zone_id(&ZoneName::root());
             let known = self.contacts.of(&root).iter().cloned();
             // Whoever serves the root is known to somebody who is connected.
-            let connected = links.iter().take(FIRST_ASKED).map(|peer| links.contact(*peer));
+            let connected = first_asked(links, ctx.config, walker.in_vain);
             walker.walk = Some(Walk::new(root, known.chain(connected).collect()));
             walker.next = ctx.now + ctx.jitter(ctx.config.walk_interval);
             self.walk_on(ctx, zones, links, name);
@@ -341,14 +344,15 @@ impl Overlay {
 
     fn end_walk(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName) {
         let Some(walker) = self.offices.get_mut(name) else { return };
-        let Some(Walk { reached, proofs, .. }) = walker.walk.take() else { return };
+        let Some(Walk { reached, proofs, asks, .. }) = walker.walk.take() else { return };
         let Some(reached) = reached else {
             // That nobody who was asked knows the root does not say that nobody serves it, or what lies below this zone: whoever
             // serves a zone there found no way either.
+            walker.in_vain += usize::from(asks > 0);
             walker.next = walker.next.min(ctx.now + ctx.jitter(RETRY));
             return;
         };
-        (walker.proofs, walker.was_told) = (proofs, true);
+        (walker.proofs, walker.was_told, walker.in_vain) = (proofs, true, 0);
         let told: Vec<Arc<Record>> =
             reached.below.iter().filter(|record| is_of_below(ctx, record, name)).cloned().collect();
         let zones_of = |told: &[Arc<Record>]| -> BTreeSet<Option<ZoneId>> {
@@ -377,6 +381,16 @@ impl Overlay {
             Some(Parent { zone: reached.zone.clone(), gateway: reached.gateway.clone(), at: ctx.now });
         self.delegate(ctx, zones, name, &reached);
     }
+}
+
+/// Some of the connected peers: the operator's in each walk, of the others some more after each walk `in_vain`, all of them in
+/// turn. Strangers may be more than one walk asks, and know nobody.
+fn first_asked(links: &Links, config: &Config, in_vain: usize) -> Vec<Contact> {
+    let (given, others): (Vec<PeerKey>, Vec<PeerKey>) =
+        links.longest_first(config).partition(|peer| config.bootstrap_peers.contains(peer));
+    let from = in_vain * FIRST_ASKED % others.len().max(1);
+    let in_turn = others.iter().cycle().skip(from).take(FIRST_ASKED.min(others.len()));
+    given.iter().take(FIRST_ASKED).chain(in_turn).map(|peer| links.contact(*peer)).collect()
 }
 
 /// Whether a delegation that the walk was told of names a zone strictly below.
