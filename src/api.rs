@@ -54,6 +54,8 @@ pub struct FindQuery {
     pub cursor: Option<String>,
     /// Only what this node holds.
     pub local: bool,
+    /// Whether each result says why it is there.
+    pub why: bool,
     /// How old what others answered before may be, milliseconds; default 25,000. Nothing is kept for longer than five minutes.
     pub max_age_ms: Option<u64>,
 }
@@ -109,8 +111,14 @@ pub struct Agent {
     /// Name of its language model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Rank; 0 where nothing was searched for.
+    /// How well it answers: a record has one score on every node, at most about 5. 0 where nothing was searched for.
     pub score: f32,
+    /// Whether it has no word of the search, and means nearly the same; absent where it has one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_meaning: bool,
+    /// Why it is there, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
     /// Whether `call` reaches it.
     pub callable: bool,
     /// PeerId on whose behalf it is registered.
@@ -126,6 +134,24 @@ pub struct Agent {
     pub endpoints: Vec<AgentEndpoint>,
     /// Hosts that offer it.
     pub replicas: Vec<Replica>,
+}
+
+/// Why a result is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// Words of the search that it has.
+    pub words: Vec<FoundWord>,
+    /// How near its meaning is to that of the search: 1 for the same, 0 for nothing in common.
+    pub meaning: f32,
+}
+
+/// A word of a search and the one that stands for it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FoundWord {
+    /// As it stands in the search.
+    pub asked: String,
+    /// As the result has it: of the same stem, joined, split or corrected.
+    pub found: String,
 }
 
 /// An address outside the mesh.
@@ -291,6 +317,9 @@ pub struct Status {
     pub name: Option<String>,
     /// Version of the program.
     pub version: String,
+    /// The table of meanings by which it ranks, as the first digits of its hash: nodes with the same rank alike.
+    #[serde(default)]
+    pub search_table: String,
     /// Seconds since the start.
     pub uptime_s: u64,
     /// The world it belongs to.

@@ -15,13 +15,16 @@ use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output::{Console, Rows, print_json, shown_name};
 use super::time::{date, span};
-use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Peers, Status, ZoneAnswer, ZoneReport};
+use crate::api::{
+    Agent, AgentDetail, AgentPage, FindAnswer, FoundWord, Health, Peers, Status, Why, ZoneAnswer, ZoneReport,
+};
 
 /// Agents asked for at once where all are wanted.
 const PAGE_LIMIT: u32 = 1000;
-/// Share of the best score below which people are not shown a result that has fewer of the words: it has half of them in
-/// passing, or less.
-const FAR_BELOW: f32 = 0.55;
+/// Share of the best score below which people are not shown a result: it has some of the words in passing.
+const FAR_BELOW: f32 = 0.45;
+/// Before the description of a result that has no word of the search.
+const BY_MEANING: &str = "≈ ";
 /// Digits of a fingerprint that people compare: two of different registries are equal once in 2^48.
 const FINGERPRINT_DIGITS: usize = 12;
 /// Letters at the end of a PeerId by which people tell a few of them apart: equal by chance once in 40 billion.
@@ -40,6 +43,9 @@ pub(super) fn find(args: &FindArgs, verbose: u8, console: Console) -> Result<Exi
     if args.local {
         query.push(("local", "true".into()));
     }
+    if verbose > 0 {
+        query.push(("why", "true".into()));
+    }
     if args.fresh {
         query.push(("max_age_ms", "0".into()));
     }
@@ -54,6 +60,9 @@ pub(super) fn find(args: &FindArgs, verbose: u8, console: Console) -> Result<Exi
     let near = if args.cursor.is_none() { near_the_best(&answer.results) } else { answer.results.len() };
     print_agents(&answer.results[..near])?;
     console.print(&format!("{near} agents, {:.1} ms", answer.elapsed_ms));
+    if answer.results[..near].iter().any(|agent| agent.by_meaning) {
+        console.print("≈ has no word of the search, and means nearly the same");
+    }
     if verbose > 0 {
         way(&answer.zones, &PeerNames::get(&client)?).tell(console);
     }
@@ -76,9 +85,7 @@ fn exit(complete: bool, zones: &[ZoneAnswer]) -> Exit {
 /// How many of these, best first, are not far below the best.
 fn near_the_best(results: &[Agent]) -> usize {
     let best = results.first().map_or(0.0, |best| best.score);
-    // A score is the number of words and a fraction: of as many words no way to have them is far below another.
-    let is_near = |score: f32| score >= best * FAR_BELOW || score.floor() >= best.floor();
-    results.partition_point(|agent| is_near(agent.score))
+    results.partition_point(|agent| agent.score >= best * FAR_BELOW)
 }
 
 /// `aop show`.
@@ -139,7 +146,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
 }
 
 fn print_agents(agents: &[Agent]) -> Result<(), Failure> {
-    let mut rows = Rows::new(&["AGENT", "STATE", "DESCRIPTION", "TAGS"]);
+    const HEADS: [&str; 5] = ["AGENT", "STATE", "DESCRIPTION", "TAGS", "WHY"];
+    let has_why = agents.iter().any(|agent| agent.why.is_some());
+    let mut rows = Rows::new(&HEADS[..if has_why { 5 } else { 4 }]);
     let zones = || agents.iter().filter_map(|agent| agent.agent.split_once('@'));
     let elsewhere: BTreeSet<&str> =
         zones().filter(|(_, zone)| *zone != ".").map(|(label, _)| label).collect();
@@ -148,9 +157,24 @@ fn print_agents(agents: &[Agent]) -> Result<(), Failure> {
         let short = shown_name(&agent.agent);
         let name = if elsewhere.contains(short) { &agent.agent } else { short };
         let name = own_name(agent, name);
-        rows.push([name, state(agent), agent.description.clone(), agent.tags.join(" ")]);
+        let mark = if agent.by_meaning { BY_MEANING } else { "" };
+        let description = format!("{mark}{}", agent.description);
+        let row = [name, state(agent), description, agent.tags.join(" ")];
+        rows.push(row.into_iter().chain(agent.why.as_ref().map(why)));
     }
     rows.print()
+}
+
+/// Why a result is there: the words of the search that it has, those that it has otherwise with what it has, and how near its
+/// meaning is.
+fn why(why: &Why) -> String {
+    let of_word = |word: &FoundWord| match word.asked == word.found {
+        true => word.asked.clone(),
+        false => format!("{}→{}", word.asked, word.found),
+    };
+    let words = why.words.iter().map(of_word);
+    let meaning = Some(format!("meaning {:.0} %", 100.0 * why.meaning)).filter(|_| why.meaning > 0.0);
+    words.chain(meaning).collect::<Vec<_>>().join(", ")
 }
 
 /// What an agent calls itself, and the name it has here.
@@ -241,6 +265,7 @@ fn status_rows(status: &Status) -> Rows {
     }
     put("peer id", status.peer_id.clone());
     put("version", status.version.clone());
+    put("search table", status.search_table.clone());
     put("network", status.network.clone());
     put("uptime", span(status.uptime_s.saturating_mul(1000)));
     put("clock offset", format!("{:+} ms", status.clock_offset_ms));
@@ -318,10 +343,18 @@ mod tests {
 
     #[test]
     fn what_is_far_below_the_best_is_left_out() {
-        assert_eq!(near_the_best(&scored(&[2.8, 2.1, 1.6, 1.3, 1.1])), 3);
-        assert_eq!(near_the_best(&scored(&[1.9, 1.1, 1.0])), 3);
+        assert_eq!(near_the_best(&scored(&[2.8, 2.1, 1.6, 1.2, 1.1])), 3);
+        assert_eq!(near_the_best(&scored(&[1.9, 1.1, 0.9])), 3);
         assert_eq!(near_the_best(&scored(&[0.0, 0.0])), 2, "a list is no ranking");
         assert_eq!(near_the_best(&[]), 0);
+    }
+
+    #[test]
+    fn a_result_says_its_words_and_what_stands_for_others() {
+        let word = |asked: &str, found: &str| FoundWord { asked: asked.into(), found: found.into() };
+        let both = Why { words: vec![word("send", "send"), word("emial", "email")], meaning: 0.414 };
+        assert_eq!(why(&both), "send, emial→email, meaning 41 %");
+        assert_eq!(why(&Why { words: Vec::new(), meaning: 0.0 }), "");
     }
 
     #[test]

@@ -46,7 +46,7 @@ use crate::proto::limits::ANSWER_AGE;
 use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, Found, Resolution};
 use crate::proto::registration::{Registered, WriteError};
-use crate::proto::search::{Cursor, Query};
+use crate::proto::search::{Asked, Cursor, Query};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::names;
 
@@ -308,19 +308,23 @@ impl Handle {
         let zone = query.zone.as_deref().map(parse_zone).transpose()?;
         let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
         let limit = query.limit.unwrap_or(FIND_LIMIT).clamp(1, LIMIT_MAX);
+        let asked = query.why.then(|| Asked::of(&query.q));
         let (local, max_age) = (query.local, query.max_age_ms.map_or(ANSWER_AGE, Duration::from_millis));
         let residency = query.residency.as_deref().map(parse_residency).transpose()?;
         let api::FindQuery { q: text, tag: tags, capability: capabilities, .. } = query;
         let query = Query { text, zone, zones: Vec::new(), tags, capabilities, residency };
         let span = names::find(query.zone.as_ref());
-        let asked = self.answer(Command::Find(Find { query, limit, after: cursor, local, max_age }));
-        let answer = asked.instrument(span.clone()).await;
+        let find = Find { query, limit, after: cursor, local, max_age };
+        let answer = self.answer(Command::Find(find)).instrument(span.clone()).await;
         let answer = answer.inspect_err(|error| names::failed(&span, error.code.text()))?;
         names::found(&span, answer.is_complete(), answer.found.len());
         let (complete, zones) = (answer.is_complete(), view::zones(&answer));
         self.metrics.found(started.elapsed(), complete, zones.iter().map(|zone| zone.status.text()));
         Ok(api::FindAnswer {
-            results: view::agents(&answer.found, &self.own()),
+            results: match asked {
+                Some(asked) => view::agents_with_why(&answer.found, &asked, &self.own()),
+                None => view::agents(&answer.found, &self.own()),
+            },
             complete,
             age_ms: view::age_ms(answer.age()),
             zones,

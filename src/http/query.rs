@@ -27,8 +27,8 @@ pub(super) struct PageQuery {
     pub(super) cursor: Option<String>,
 }
 
-const FIND_PARAMETERS: [&str; 9] =
-    ["q", "zone", "tag", "capability", "residency", "limit", "cursor", "local", "max_age_ms"];
+const FIND_PARAMETERS: [&str; 10] =
+    ["q", "zone", "tag", "capability", "residency", "limit", "cursor", "local", "why", "max_age_ms"];
 
 /// The parameters of `/v1/find`.
 pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
@@ -45,6 +45,7 @@ pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
             "limit" => query.limit = Some(limit(&value)?),
             "cursor" => query.cursor = given(&value),
             "local" => query.local = switch("local", &value)?,
+            "why" => query.why = switch("why", &value)?,
             "max_age_ms" => query.max_age_ms = Some(max_age_ms(&value)?),
             _ => return Err(unknown(&name, &FIND_PARAMETERS)),
         }

@@ -436,6 +436,7 @@ pub(super) fn discovery_info(node: &ServerState, tools: &Tools, agent: &Agent) -
         "owner": agent.owner,
         "callable": agent.callable,
         "score": agent.score,
+        "by_meaning": agent.by_meaning,
         "endpoints": agent.endpoints,
     })
 }

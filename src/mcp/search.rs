@@ -8,7 +8,7 @@ use super::ServerState;
 use super::discovery::{Answer, LIMIT_MAX, bad_input, discovery_info, one_or_several, read, refused};
 use crate::api::{Agent, FindAnswer, FindQuery};
 use crate::proto::call::CallFailure;
-use crate::proto::search::token::each_word;
+use crate::proto::search::Asked;
 
 /// Results of a search without a limit.
 const LIMIT: usize = 20;
@@ -42,13 +42,14 @@ pub(super) async fn search(node: &ServerState, arguments: &JsonObject) -> Answer
     if let Some(strange) = fields.iter().find(|field| !FIELDS.contains(&field.as_str())) {
         return Err(bad_input(format!("`search_fields`: `{strange}` is none of {}", FIELDS.join(", "))));
     }
+    let words = Asked::of(&asked.query);
     let limit = asked.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     let tools = node.catalog.tools();
     let mut matching: Vec<Value> = Vec::new();
     let mut page = find(node, &asked, limit, asked.cursor.clone()).await?;
     let found = loop {
         // In the registry's order, so the first that match are the best.
-        let fits = page.results.iter().filter(|agent| matches_in(agent, &asked.query, fields));
+        let fits = page.results.iter().filter(|agent| matches_in(agent, &words, fields));
         matching.extend(fits.map(|agent| discovery_info(node, &tools, agent)));
         match page.cursor.clone().filter(|_| matching.len() < limit) {
             // Never more than are missing, so that the cursor leads on behind the last that is given.
@@ -57,11 +58,11 @@ pub(super) async fn search(node: &ServerState, arguments: &JsonObject) -> Answer
         }
     };
     let total = match &asked.cursor {
-        None => count(node, &asked, found.cursor.clone(), matching.len()).await?,
+        None => count(node, &asked, &words, found.cursor.clone(), matching.len()).await?,
         Some(_) => {
             let first = find(node, &asked, COUNTED_AT_ONCE, None).await?;
-            let fits = first.results.iter().filter(|agent| matches_in(agent, &asked.query, fields)).count();
-            count(node, &asked, first.cursor, fits).await?
+            let fits = first.results.iter().filter(|agent| matches_in(agent, &words, fields)).count();
+            count(node, &asked, &words, first.cursor, fits).await?
         }
     };
     Ok(json!({
@@ -98,6 +99,7 @@ async fn find(
 async fn count(
     node: &ServerState,
     asked: &Search,
+    words: &Asked,
     mut cursor: Option<String>,
     mut counted: usize,
 ) -> Result<usize, CallFailure> {
@@ -105,32 +107,22 @@ async fn count(
     while let Some(after) = cursor.take().filter(|_| looked_at < COUNTED_MAX) {
         let page = find(node, asked, COUNTED_AT_ONCE, Some(after)).await?;
         looked_at += page.results.len();
-        counted +=
-            page.results.iter().filter(|it| matches_in(it, &asked.query, &asked.search_fields)).count();
+        counted += page.results.iter().filter(|it| matches_in(it, words, &asked.search_fields)).count();
         cursor = page.cursor;
     }
     Ok(counted)
 }
 
-/// Whether a word of the query stands in one of the fields; all count where none is named.
-fn matches_in(agent: &Agent, query: &str, fields: &[String]) -> bool {
-    let mut words = Vec::new();
-    // Cut into words as the index cuts them, so that a field matches what the search matches.
-    each_word(query, |word| words.push(word.to_owned()));
-    if fields.is_empty() || words.is_empty() {
-        return true;
-    }
-    let mut matches = false;
-    let mut look = |text: &str| each_word(text, |word| matches |= words.iter().any(|it| it == word));
-    for field in fields {
-        match field.as_str() {
-            "name" => look(&agent.agent),
-            "description" => look(&agent.description),
-            "tags" => agent.tags.iter().for_each(|tag| look(tag)),
-            _ => agent.capabilities.iter().for_each(|capability| look(capability)),
-        }
-    }
-    matches
+/// Whether a word of the query, or one that stands for it, is in one of the fields; all count where none is named.
+fn matches_in(agent: &Agent, asked: &Asked, fields: &[String]) -> bool {
+    let is_in = |text: &String| asked.is_in(text);
+    fields.is_empty()
+        || fields.iter().any(|field| match field.as_str() {
+            "name" => is_in(&agent.agent),
+            "description" => is_in(&agent.description),
+            "tags" => agent.tags.iter().any(is_in),
+            _ => agent.capabilities.iter().any(is_in),
+        })
 }
 
 #[cfg(test)]
@@ -146,7 +138,7 @@ mod tests {
             ..Agent::default()
         };
         let matches = |query: &str, fields: &[&str]| {
-            matches_in(&agent, query, &fields.iter().map(ToString::to_string).collect::<Vec<_>>())
+            matches_in(&agent, &Asked::of(query), &fields.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert!(matches("forecast", &["description"]) && !matches("forecast", &["name", "tags"]));
         assert!(matches("sky", &["tags"]) && matches("anything", &[]));

@@ -22,7 +22,7 @@ use super::message::{ALIVE_MAX, Alive};
 use super::name::{FullName, ZoneId, ZoneName};
 use super::query::{Find, TreeZone, ZoneStatus};
 use super::record::Record;
-use super::search::{Cursor, PAGE_HITS_MAX, Query, Statistics, label, words_asked};
+use super::search::{Cursor, PAGE_HITS_MAX, Query, label, words_asked};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,8 +111,6 @@ pub enum Answer {
         records: Vec<ByteBuf>,
         /// Whether there are more agents behind these.
         more: bool,
-        /// What they were ranked by.
-        statistics: Statistics,
         /// What the answer speaks for.
         cover: Cover,
         /// Hosts of these agents that are alive.

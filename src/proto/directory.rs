@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::card::{AgentCard, Residency};
 use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
 use super::message::Alive;
@@ -12,7 +11,7 @@ use super::name::{AgentName, FullName, NameError, ZoneName};
 use super::owners::Owners;
 use super::query::{Find, Found, PeerProfile, Replica, Resolution};
 use super::record::Record;
-use super::search::{Entry, Index, Page, Query};
+use super::search::{Entry, Index, Page, Query, entry};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones, presence};
 
@@ -75,7 +74,8 @@ impl Directory {
         // By the zone of its name: a gateway has thousands, and a page is looked up in each.
         let found = page.hits.iter().filter_map(|hit| {
             let zone = &self.index.name(&hit.id)?.zone;
-            self.agent_in(now, zones.named(zone), &hit.id, hit.score)
+            let found = self.agent_in(now, zones.named(zone), &hit.id, hit.score)?;
+            Some(Found { by_meaning: hit.by_meaning, ..found })
         });
         (found.collect(), page)
     }
@@ -278,7 +278,7 @@ impl Directory {
         let mut replicas: Vec<Replica> = hosts.iter().map(|host| self.replica(now, zone, host)).collect();
         // Unknown counts as reachable: a host that was never heard may have joined a moment ago.
         replicas.sort_by_key(|replica| (replica.presence == Presence::Unreachable, replica.peer()));
-        Some(Found { id: *id, record, score, replicas })
+        Some(Found { id: *id, record, score, by_meaning: false, replicas })
     }
 
     /// An agent of which others sent these records, and said which hosts are alive.
@@ -297,7 +297,7 @@ impl Directory {
         };
         let mut replicas: Vec<Replica> = records.iter().map(replica).collect();
         replicas.sort_by_key(|replica| (replica.presence != Presence::Reachable, replica.peer()));
-        Some(Found { id, record, score, replicas })
+        Some(Found { id, record, score, by_meaning: false, replicas })
     }
 
     fn replica(&self, now: Timestamp, zone: &Zone, record: &Arc<Record>) -> Replica {
@@ -314,21 +314,6 @@ impl Directory {
 /// The zones to which a question is restricted that is about this node alone: replicas of zones below are none of its own.
 fn only_served(zones: &Zones, find: &Find) -> Vec<ZoneName> {
     if find.local && !zones.below().is_empty() { zones.names() } else { Vec::new() }
-}
-
-/// What the index reads of an agent.
-fn entry<'a>(id: AgentId, name: &'a FullName, card: &'a AgentCard) -> Entry<'a> {
-    Entry {
-        id,
-        name,
-        title: card.title.as_deref(),
-        original_name: card.original_name.as_deref(),
-        tags: &card.tags,
-        capabilities: &card.capabilities,
-        residency: card.residency.as_deref().filter(|text| text.parse::<Residency>().is_ok()),
-        description: &card.description,
-        skills: card.skills.as_deref(),
-    }
 }
 
 /// Gives an index what it reads of an agent, by the greatest of its records.

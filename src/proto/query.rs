@@ -25,6 +25,8 @@ pub struct Found {
     pub record: Arc<Record>,
     /// Rank; 0 where nothing was searched for.
     pub score: f32,
+    /// Whether it has no word of the question, and means nearly the same.
+    pub by_meaning: bool,
     /// Its hosts, reachable ones first.
     pub replicas: Vec<Replica>,
 }

@@ -1,22 +1,25 @@
 //! Search over agents: by words, tags, capabilities and zone, ranked, in pages.
 //!
-//! Invariants: an entry is found by its id exactly once; answers are totally ordered (score, then full name, then id)
-//! and depend only on the entries and the query, except that a cursor carries the word statistics of its first page;
-//! no text, however hostile, panics or costs more than the limits below allow.
+//! Invariants: an entry is found by its id exactly once; answers are totally ordered (score, then full name, then id); the
+//! score of an entry depends on the entry and the query alone; no text, however hostile, panics or costs more than the limits
+//! below allow.
 //!
 //! Entries have ids, small numbers that are used again. Tags, capabilities and zones map to sets of ids, words to posting
 //! lists of ids; names are kept in order, with a rank for each id.
 
+mod asked;
 mod cursor;
 mod dictionary;
 mod growth;
 mod holders;
 mod labels;
+mod meaning;
 mod order;
 mod pages;
 mod postings;
 mod rank;
 mod similar;
+mod slips;
 pub mod token;
 mod vocabulary;
 
@@ -28,14 +31,17 @@ use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
+pub use self::asked::Asked;
+pub(super) use self::asked::words_asked;
 use self::growth::make_room;
 use self::labels::Labels;
+pub use self::meaning::TABLE;
+use self::meaning::{Sum, Vector};
 use self::order::{Key, NameOrder};
-pub use self::rank::Statistics;
 use self::rank::{Counts, Field};
 pub(super) use self::token::label;
 use self::vocabulary::Vocabulary;
-use super::card::Residency;
+use super::card::{AgentCard, Residency};
 use super::identity::AgentId;
 use super::limits::LABELS_MAX;
 use super::name::{FullName, ZoneName};
@@ -78,11 +84,27 @@ pub struct Entry<'a> {
     pub skills: Option<&'a str>,
 }
 
+/// What the index reads of an agent with this card.
+pub fn entry<'a>(id: AgentId, name: &'a FullName, card: &'a AgentCard) -> Entry<'a> {
+    Entry {
+        id,
+        name,
+        title: card.title.as_deref(),
+        original_name: card.original_name.as_deref(),
+        tags: &card.tags,
+        capabilities: &card.capabilities,
+        residency: card.residency.as_deref().filter(|text| text.parse::<Residency>().is_ok()),
+        description: &card.description,
+        skills: card.skills.as_deref(),
+    }
+}
+
 /// A question to the index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Words, of which an entry has at least one, function words ("the", "for") only where there are no others. Blank
-    /// matches all; a text without any letter or digit matches none.
+    /// Words, of which an entry has at least one, or means nearly the same. Function and request words ("the", "find") count
+    /// only where there are no others, and only where a name is made of such. Blank matches all; a text without any letter or
+    /// digit matches none.
     pub text: String,
     /// Only this zone and those below it.
     pub zone: Option<ZoneName>,
@@ -101,10 +123,19 @@ pub struct Query {
 pub struct Hit {
     /// The agent.
     pub id: AgentId,
-    /// Number of query words it has, plus a fraction below 1 for how well it has them. The
-    /// number means the same in every index; the fraction depends on how rare the words are in this one. 0 where
-    /// nothing was searched for.
+    /// How well it answers, the same in every index: at most about 5. 0 where nothing was searched for.
     pub score: f32,
+    /// Whether it has no word of the question, and means nearly the same.
+    pub by_meaning: bool,
+}
+
+/// Why an entry answers a question.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Why {
+    /// Words of the question, each with the one of the entry that stands for it.
+    pub words: Vec<(String, String)>,
+    /// How near their meanings are: 1 for the same, 0 for what has nothing in common.
+    pub meaning: f32,
 }
 
 /// Some hits of an answer, best first.
@@ -114,8 +145,6 @@ pub struct Page {
     pub hits: Vec<Hit>,
     /// Where the next page starts; `None` on the last.
     pub next: Option<Cursor>,
-    /// What the scores were made with.
-    pub statistics: Statistics,
 }
 
 /// A set of agents that can be searched.
@@ -127,6 +156,10 @@ pub struct Index {
     zones: BTreeMap<String, RoaringBitmap>,
     originals: BTreeSet<(Arc<str>, u32)>,
     words: Vocabulary,
+    /// What each entry means, by id.
+    meanings: Vec<Vector>,
+    /// Entries by the words of their names that decide nothing elsewhere, where half of a name is such.
+    idle_names: BTreeMap<String, RoaringBitmap>,
     tags: Labels,
     capabilities: Labels,
     residencies: Labels,
@@ -149,13 +182,6 @@ enum Allowed {
     Only(RoaringBitmap),
 }
 
-/// The words that count of a question, in their order: with the same words two questions are one.
-///
-/// Cut before it is read: the cost of splitting a text into words must not follow what a stranger sends.
-pub(super) fn words_asked(text: &str) -> Vec<String> {
-    rank::query_words(&text[..text.floor_char_boundary(QUERY_BYTES_MAX)])
-}
-
 impl Index {
     /// An index of nothing.
     pub fn new() -> Index {
@@ -167,6 +193,8 @@ impl Index {
             zones: BTreeMap::new(),
             originals: BTreeSet::new(),
             words: Vocabulary::new(),
+            meanings: Vec::new(),
+            idle_names: BTreeMap::new(),
             tags: Labels::default(),
             capabilities: Labels::default(),
             residencies: Labels::default(),
@@ -197,6 +225,8 @@ impl Index {
         if let Some(row) = self.rows[entry_id as usize].take() {
             self.withdraw(entry_id, &row, None);
             self.displace(entry_id, &row.key);
+            self.meanings[entry_id as usize] = Vector::NONE;
+            self.forget_idle_names(entry_id);
         }
         // Only now: a row that is still linked must not have its id given to another entry.
         self.free.push(entry_id);
@@ -215,22 +245,11 @@ impl Index {
 
     /// The best `limit` (1 … [`PAGE_HITS_MAX`], clamped) entries that match, behind `after` if given.
     pub fn search(&self, query: &Query, limit: usize, after: Option<&Cursor>) -> Page {
-        self.search_by(query, limit, after, None)
-    }
-
-    /// As [`Index::search`], with the statistics of another index: entries of both are then ranked alike.
-    pub fn search_by(
-        &self,
-        query: &Query,
-        limit: usize,
-        after: Option<&Cursor>,
-        statistics: Option<&Statistics>,
-    ) -> Page {
         let allowed = self.allowed(query);
         if query.text.trim().is_empty() {
             return self.page_by_name(&allowed, limit, after);
         }
-        self.page_by_score(&words_asked(&query.text), &allowed, limit, after, statistics)
+        self.page_by_score(&Asked::of(&query.text), &allowed, limit, after)
     }
 
     /// A page of every entry, or those of `zone` and below, by full name, then id. `limit` as in [`Index::search`].
@@ -292,6 +311,8 @@ impl Index {
         let entry_id = self.free.pop().unwrap_or_else(|| {
             make_room(&mut self.rows);
             self.rows.push(None);
+            make_room(&mut self.meanings);
+            self.meanings.push(Vector::NONE);
             // A zone's quota of bytes bounds the entries far below 2^32.
             (self.rows.len() - 1) as u32
         });
@@ -327,7 +348,15 @@ impl Index {
 
     /// Enters the id under words, labels and original name; what stood there before is overwritten in place.
     fn enter(&mut self, entry_id: u32, entry: &Entry<'_>, key: Arc<Key>, old: Option<&Row>) -> Row {
-        let words = self.count_words(entry);
+        let (words, meaning) = self.count_words(entry);
+        self.meanings[entry_id as usize] = meaning;
+        if old.is_some() {
+            self.forget_idle_names(entry_id);
+        }
+        let names = [Some(entry.name.agent.as_str()), entry.title, entry.original_name];
+        for word in names.into_iter().flatten().flat_map(idle_words) {
+            self.idle_names.entry(word).or_default().insert(entry_id);
+        }
         for (word, impact) in &words {
             self.words.stems.at(*word).put(entry_id, *impact);
         }
@@ -346,8 +375,15 @@ impl Index {
         }
     }
 
-    /// The distinct words of an entry by id, each with its impact.
-    fn count_words(&mut self, entry: &Entry<'_>) -> Vec<(u32, f32)> {
+    fn forget_idle_names(&mut self, entry_id: u32) {
+        self.idle_names.retain(|_, entry_ids| {
+            entry_ids.remove(entry_id);
+            !entry_ids.is_empty()
+        });
+    }
+
+    /// The distinct words of an entry by id, each with its impact, and what all of them mean.
+    fn count_words(&mut self, entry: &Entry<'_>) -> (Vec<(u32, f32)>, Vector) {
         let names = [Some(entry.name.agent.as_str()), entry.title, entry.original_name];
         let names = names.into_iter().flatten().map(|text| (Field::Name, text));
         let labels = entry.tags.iter().take(LABELS_MAX).chain(entry.capabilities.iter().take(LABELS_MAX));
@@ -370,8 +406,14 @@ impl Index {
         seen.extend(parts.iter().take(room).map(|(field, part)| (self.words.intern_unstemmed(part), *field)));
         seen.sort_unstable();
         let lengths = count(&seen);
+        let mut sum = Sum::new();
+        for same in seen.chunk_by(|a, b| a == b) {
+            // A name, a title and an original name say the same again.
+            let times = if same[0].1 == Field::Name { 1 } else { same.len() };
+            self.words.add_meaning(same[0].0, times, &mut sum);
+        }
         let of_word = |same: &[(u32, Field)]| (same[0].0, rank::impact(count(same), lengths));
-        seen.chunk_by(|a, b| a.0 == b.0).map(of_word).collect()
+        (seen.chunk_by(|a, b| a.0 == b.0).map(of_word).collect(), sum.vector())
     }
 
     /// Takes the id out from under everything that `old` has and `kept` has not.
@@ -456,6 +498,19 @@ impl fmt::Debug for Index {
 fn zone_path(zone: &ZoneName) -> String {
     let labels = zone.as_str().rsplit('.').filter(|label| !label.is_empty());
     labels.flat_map(|label| [label, "."]).collect()
+}
+
+/// The words of a name that decide nothing, where half of its words or more are such: it is found by them.
+fn idle_words(name: &str) -> BTreeSet<String> {
+    let (mut idle, mut all, mut distinct) = (0, 0, BTreeSet::new());
+    token::each_word(name, |word| {
+        all += 1;
+        if token::is_idle(word) {
+            idle += 1;
+            distinct.insert(word.to_owned());
+        }
+    });
+    if 2 * idle >= all { distinct } else { BTreeSet::new() }
 }
 
 fn count(seen: &[(u32, Field)]) -> Counts {
@@ -580,6 +635,12 @@ pub(super) mod tests {
         ids(&index.search(&words(text), 100, None))
     }
 
+    /// Those that have a word of the text.
+    fn found_by_words(index: &Index, text: &str) -> Vec<u8> {
+        let hits = index.search(&words(text), 100, None).hits;
+        hits.iter().filter(|hit| !hit.by_meaning).map(|hit| hit.id.0[0]).collect()
+    }
+
     #[test]
     fn one_word_of_the_query_is_enough_in_any_form_and_any_field() {
         let index = index(&[
@@ -591,10 +652,10 @@ pub(super) mod tests {
             Agent::new(6, "text_summarizer@."),
             Agent::new(7, "weather@."),
         ]);
-        let mut all = found(&index, "SUMMARIZING nonsense");
+        let mut all = found_by_words(&index, "SUMMARIZING nonsense");
         all.sort();
         assert_eq!(all, [1, 3, 4, 5, 6]);
-        assert_eq!(found(&index, "summary"), [2]);
+        assert_eq!(found_by_words(&index, "summary"), [2]);
         assert_eq!(found(&index, "nonsense"), [0u8; 0]);
         assert_eq!(found(&index, "!?"), [0u8; 0], "a text without words");
     }
@@ -610,16 +671,14 @@ pub(super) mod tests {
 
     #[test]
     fn a_name_beats_a_label_and_a_label_beats_a_description_that_repeats_the_word() {
-        let repeated = "weather ".repeat(50);
-        let title = Some("Hourly world news, sports, stocks, weather and everything else there is".into());
         let index = index(&[
-            Agent { description: repeated.clone(), ..Agent::new(1, "a@.") },
+            Agent { description: "weather ".repeat(50), ..Agent::new(1, "a@.") },
             Agent { tags: strings(&["weather"]), ..Agent::new(2, "b@.") },
-            Agent { capabilities: strings(&["weather"]), description: repeated, ..Agent::new(3, "c@.") },
-            Agent { title, ..Agent::new(4, "d@.") },
+            Agent { capabilities: strings(&["weather"]), ..Agent::new(3, "c@.") },
+            Agent { title: Some("Weather".into()), ..Agent::new(4, "d@.") },
             Agent::new(5, "weather@."),
         ]);
-        assert_eq!(found(&index, "weather"), [5, 4, 3, 2, 1]);
+        assert_eq!(found(&index, "weather"), [5, 4, 2, 3, 1]);
     }
 
     #[test]
@@ -632,16 +691,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn words_that_only_hold_a_sentence_together_match_where_there_are_no_others() {
+    fn words_that_decide_nothing_match_where_there_are_no_others_and_a_name_is_made_of_them() {
         let index = index(&[
             Agent { description: "a tool that is for you".into(), ..Agent::new(1, "a@.") },
-            Agent { description: "forecasts".into(), ..Agent::new(2, "b@.") },
+            Agent { description: "forecasts".into(), ..Agent::new(2, "b-forecasts@.") },
             Agent { title: Some("Who?".into()), ..Agent::new(3, "who@.") },
+            Agent { title: Some("The Copy Shop".into()), ..Agent::new(4, "copies@.") },
+            Agent::new(5, "find@."),
         ]);
         assert_eq!(found(&index, "is that for forecasts"), [2]);
-        assert_eq!(found(&index, "how to bake a sourdough for you"), [0u8; 0]);
-        assert_eq!(found(&index, "for you"), [1], "they count where there is nothing else");
-        assert_eq!(found(&index, "who is it"), [3, 1]);
+        assert_eq!(found(&index, "for you"), [0u8; 0], "no name is made of them");
+        assert_eq!(found(&index, "who is it"), [3]);
+        assert_eq!(found(&index, "the"), [0u8; 0], "a name that has one among others is not called so");
+        assert_eq!((found(&index, "find"), found(&index, "please find me")), (vec![5], vec![5]));
+        let elsewhere = Query { zone: Some("acme.org".parse().unwrap()), ..words("who") };
+        assert_eq!(ids(&index.search(&elsewhere, 10, None)), [0u8; 0]);
         assert_eq!(found(&index, &format!("{} forecasts", FUNCTION_WORDS_MANY)), [2]);
     }
 
@@ -711,11 +775,61 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_score_is_the_number_of_words_and_a_fraction() {
-        let index = index_of(&["weather@.", "weather-forecast@.", "b@."]);
-        let page = index.search(&words("weather forecast paris"), 10, None);
-        let whole: Vec<f32> = page.hits.iter().map(|hit| hit.score.floor()).collect();
-        assert_eq!((ids(&page), whole), (vec![2, 1], vec![2.0, 1.0]));
+    fn a_slip_a_split_and_a_joined_word_find_what_was_meant() {
+        let of = |id, name: &str, description: &str| Agent {
+            description: description.into(),
+            ..Agent::new(id, name)
+        };
+        let index = index(&[
+            of(1, "trips@.", "Books flights and hotels"),
+            of(2, "issues@.", "Looks after a GitHub repository"),
+            of(3, "mail@.", "sendEmail to anybody"),
+            of(4, "halvora@.", "Keeps bees"),
+            of(5, "terraform-runner@.", "Plans and applies"),
+        ]);
+        for (text, first) in [
+            ("flihgts", 1),
+            ("git hub", 2),
+            ("gitHub", 2),
+            ("send an email", 3),
+            ("sendemail", 3),
+            ("halvroa", 4),
+            ("halvorax", 4),
+            ("hal vora", 4),
+            ("terrafrom", 5),
+        ] {
+            assert_eq!(found(&index, text).first(), Some(&first), "{text}");
+        }
+        assert_eq!(found(&index, "bees")[0], 4);
+        assert!(!found(&index, "kees").contains(&4), "what is too short to be a slip");
+    }
+
+    #[test]
+    fn what_means_the_same_is_found_without_a_word_in_common_and_says_so() {
+        let of = |id, name: &str, description: &str| Agent {
+            description: description.into(),
+            ..Agent::new(id, name)
+        };
+        let index = index(&[
+            of(1, "till@.", "Accepts payments and refunds through a merchant account"),
+            of(2, "sky@.", "Weather forecast, temperature and rain"),
+        ]);
+        let page = index.search(&words("charge a customer's credit card"), 10, None);
+        assert_eq!((ids(&page), page.hits[0].by_meaning), (vec![1], true));
+        let page = index.search(&words("payments by credit card"), 10, None);
+        assert_eq!((ids(&page), page.hits[0].by_meaning), (vec![1], false));
+    }
+
+    #[test]
+    fn a_result_says_why_it_is_there() {
+        let name = name("mailer@.");
+        let entry =
+            Entry { title: Some("sendEmail"), description: "Posts letters to an inbox", ..bare(&name) };
+        let told = Asked::of("please send emial to the mailbox").why(&entry);
+        let pairs: Vec<(&str, &str)> = told.words.iter().map(|(asked, has)| (&**asked, &**has)).collect();
+        assert_eq!(pairs, [("send", "send"), ("emial", "email")]);
+        assert!(told.meaning > 0.3, "{told:?}");
+        assert_eq!(Asked::of("weather").why(&entry).words, []);
     }
 
     #[test]
@@ -801,7 +915,7 @@ pub(super) mod tests {
         Agent { tags: strings(&["new"]), ..Agent::new(1, "newname@zoo.org") }.insert_into(&mut index);
         assert_eq!(index.len(), 1);
         for gone in ["old", "ancient", "oldname", "original"] {
-            assert_eq!(found(&index, gone), [0u8; 0], "{gone}");
+            assert_eq!(found_by_words(&index, gone), [0u8; 0], "{gone}");
         }
         assert_eq!(found(&index, "newname new"), [1]);
         assert_eq!(index.by_original_name("old/original"), []);
@@ -817,6 +931,7 @@ pub(super) mod tests {
             tags: strings(&["a", "b"]),
             capabilities: strings(&["c"]),
             original: Some("x/y".into()),
+            title: Some("Who, what".into()),
             description: "one two three".into(),
             ..Agent::new(1, "name@acme.org")
         };
@@ -824,6 +939,7 @@ pub(super) mod tests {
         index.remove(&full.id());
         index.remove(&full.id());
         assert!(index.is_empty() && index.zones.is_empty() && index.originals.is_empty());
+        assert!(index.idle_names.is_empty() && index.meanings == [Vector::NONE]);
         let kept = [index.words.stems.len(), index.tags.len(), index.capabilities.len()];
         assert_eq!((kept, index.names.after(None).count()), ([0; 3], 0));
         full.insert_into(&mut index);
@@ -834,7 +950,7 @@ pub(super) mod tests {
     fn what_is_left_after_most_is_gone_is_found_and_replaced_as_before() {
         let of_words = |id: u8| {
             let (tags, can) = (strings(&[&format!("tag{id}")]), strings(&[&format!("can{id}")]));
-            let description = (0..20).map(|at| format!("w{id}x{at} ")).collect();
+            let description = (0..20).map(|at| format!("{id:03}{at:03} ")).collect();
             Agent { tags, capabilities: can, description, ..Agent::new(id, &format!("a{id}@.")) }
         };
         let all: Vec<Agent> = (1..=200).map(of_words).collect();
@@ -847,7 +963,7 @@ pub(super) mod tests {
         let kept = [index.words.stems.len(), index.tags.len(), index.capabilities.len()];
         assert_eq!(kept, [1 + 91 + 10 * 23, 10, 10]);
         for id in 191..=200 {
-            assert_eq!(found(&index, &format!("w{id}x7")), [id]);
+            assert_eq!(found(&index, &format!("{id:03}007")), [id]);
             let labelled = Query {
                 tags: strings(&[&format!("tag{id}")]),
                 capabilities: strings(&[&format!("can{id}")]),
@@ -858,7 +974,7 @@ pub(super) mod tests {
         of_words(200).insert_into(&mut index);
         Agent::new(199, "a199@.").insert_into(&mut index);
         all[3].insert_into(&mut index);
-        for (word, id) in [("w200x19", vec![200]), ("w199x19", vec![]), ("w4x0", vec![4]), ("tag100", vec![])]
+        for (word, id) in [("200019", vec![200]), ("199019", vec![]), ("004000", vec![4]), ("100100", vec![])]
         {
             assert_eq!(found(&index, word), id, "{word}");
         }
@@ -931,12 +1047,14 @@ pub(super) mod tests {
 
     /// Small alphabets, so that entries and queries meet.
     fn agents() -> impl Strategy<Value = Agent> {
-        let name =
-            ("[ab]{1,2}(-fox|-the)?", prop::sample::select(vec![".", "org", "x.org", "y.x.org", "com"]));
+        let name = (
+            "([ab]{1,2}(-fox|-the)?|jumps|the|git-hub|github)",
+            prop::sample::select(vec![".", "org", "x.org", "y.x.org", "com"]),
+        );
         let label =
             prop::collection::vec(prop::sample::select(vec!["Fox", "fox", "dog jumps", "cat", "ÇAT"]), 0..3);
         let texts = prop::option::of("(fox|dog|the) [ab]");
-        let description = "((fox|dogs|jumping|the|cat) ){0,6}";
+        let description = "((fox|dogs|jumping|the|cat|catdog|invoice|credit card|githb) ){0,6}";
         let residency = prop::option::of(prop::sample::select(vec!["EU", "eu", "us"]));
         (0..40u8, name, texts.clone(), texts, label.clone(), label, residency, description).prop_map(
             |(id, (agent, zone), title, original, tags, capabilities, residency, description)| Agent {
@@ -955,16 +1073,21 @@ pub(super) mod tests {
         let zone = prop::option::of(prop::sample::select(vec![".", "org", "x.org", "com", "net"]));
         let label = || prop::collection::vec(prop::sample::select(vec!["FOX", "dog jumps", "cat", ""]), 0..2);
         let residency = prop::option::weighted(0.2, prop::sample::select(vec!["eu", "US", "br"]));
-        ("((fox|dogs|the|a|jump|b|owl) ){0,4}", zone, label(), label(), residency).prop_map(
-            |(text, zone, tags, capabilities, residency)| Query {
+        (
+            "((fox|dogs|the|a|jump|b|owl|jumpin|payments|cat dog|jmup|github|find) ){0,4}",
+            zone,
+            label(),
+            label(),
+            residency,
+        )
+            .prop_map(|(text, zone, tags, capabilities, residency)| Query {
                 text,
                 zone: zone.map(|zone| zone.parse().unwrap()),
                 zones: Vec::new(),
                 tags: strings(&tags),
                 capabilities: strings(&capabilities),
                 residency: residency.map(|text| text.parse().unwrap()),
-            },
-        )
+            })
     }
 
     #[derive(Clone, Debug)]
@@ -994,22 +1117,47 @@ pub(super) mod tests {
         }
     }
 
-    /// How often each text of a field has `word`, and all words.
-    fn model_counts(agent: &Agent, word: &str) -> (Counts, Counts) {
-        let (mut counts, mut lengths): (Counts, Counts) = ([0; 3], [0; 3]);
+    /// How often each field has each word, the lengths of the fields, and what all of it means.
+    fn model_words(agent: &Agent) -> (BTreeMap<String, Counts>, Counts, Vector) {
+        let (mut words, mut lengths, mut sum) = (BTreeMap::<String, Counts>::new(), [0; 3], Sum::new());
         for (field, texts) in agent.texts().into_iter().enumerate() {
             texts.into_iter().for_each(|text| {
-                token::each_word(text, |other| {
+                token::each_word(text, |word| {
                     lengths[field] += 1;
-                    counts[field] += u16::from(other == word);
+                    words.entry(word.to_owned()).or_default()[field] += 1;
                 })
             });
         }
-        (counts, lengths)
+        for (word, [names, labels, prose]) in &words {
+            if let Some(number) = meaning::table().number(word) {
+                sum.add(number, i32::from((*names).min(1) + labels + prose));
+            }
+        }
+        (words, lengths, sum.vector())
     }
 
-    fn model_has(agent: &Agent, word: &str) -> bool {
-        model_counts(agent, word).0 != [0; 3]
+    /// The score of one agent, by itself.
+    fn model_score(agent: &Agent, asked: &Asked) -> Option<f32> {
+        let (words, lengths, meaning) = model_words(agent);
+        if asked.terms.is_empty() {
+            let called: BTreeSet<String> =
+                agent.texts()[0].iter().flat_map(|name| idle_words(name)).collect();
+            let had = asked.idle.iter().filter(|word| called.contains(*word)).count();
+            return (had > 0).then_some(had as f32);
+        }
+        let (mut gained, mut had) = (0.0, 0);
+        for term in &asked.terms {
+            let of_word = |(word, counts): (&String, &Counts)| {
+                Some(term.weight * term.worth_of(word)? * rank::impact(*counts, lengths))
+            };
+            if let Some(best) = words.iter().filter_map(of_word).reduce(f32::max) {
+                gained += best;
+                had += 1;
+            }
+        }
+        let weight = asked.terms.iter().map(|term| term.weight).sum();
+        let weights = rank::Weights { count: asked.terms.len() as f32, weight };
+        rank::score(gained, had, &weights, meaning.nearness(&asked.meaning))
     }
 
     fn model_allows(agent: &Agent, query: &Query) -> bool {
@@ -1027,21 +1175,14 @@ pub(super) mod tests {
 
     /// Every hit of a query, one entry after the other.
     fn model_search(model: &BTreeMap<u8, Agent>, query: &Query) -> Vec<(AgentId, f32)> {
-        let asked = rank::query_words(&query.text);
-        let found = |word: &String| model.values().filter(|agent| model_has(agent, word)).count() as u32;
-        let statistics = Statistics { entries: model.len() as u32, found: asked.iter().map(found).collect() };
-        let weights = statistics.weights();
-        let score = |agent: &Agent| {
-            let has = asked.iter().zip(&weights).filter(|(word, _)| model_has(agent, word));
-            has.fold(0.0, |score, (word, weight)| {
-                let (counts, lengths) = model_counts(agent, word);
-                score + (1.0 + weight * rank::impact(counts, lengths))
-            })
+        let asked = Asked::of(&query.text);
+        let score = |agent: &Agent| match query.text.trim().is_empty() {
+            true => Some(0.0),
+            false => model_score(agent, &asked),
         };
         let allowed = model.values().filter(|agent| model_allows(agent, query));
         let mut hits: Vec<(f32, FullName, AgentId)> =
-            allowed.map(|agent| (score(agent), name(&agent.name), agent.id())).collect();
-        hits.retain(|(score, _, _)| asked.is_empty() || *score > 0.0);
+            allowed.filter_map(|agent| Some((score(agent)?, name(&agent.name), agent.id()))).collect();
         hits.sort_by(|a, b| {
             b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then_with(|| (&a.1, a.2).cmp(&(&b.1, b.2)))
         });

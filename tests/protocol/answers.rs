@@ -13,7 +13,7 @@ use aop::proto::node::Node;
 use aop::proto::persistence::Stored;
 use aop::proto::query::{Find, Resolution, ZoneStatus};
 use aop::proto::record::{Delegation, Header, RecordKind};
-use aop::proto::search::{Query, Statistics};
+use aop::proto::search::Query;
 use aop::proto::time::Timestamp;
 use serde_bytes::ByteBuf;
 
@@ -114,7 +114,6 @@ fn found(records: Vec<Vec<u8>>, cover: Cover) -> Answer {
     Answer::Found {
         records: records.into_iter().map(ByteBuf::from).collect(),
         more: false,
-        statistics: Statistics::default(),
         cover,
         alive: Vec::new(),
         proofs: Vec::new(),

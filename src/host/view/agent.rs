@@ -13,6 +13,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::liveness::Presence;
 use crate::proto::query::{Answer, ChosenBy, Found, KnownOwner, Replica, ZoneAnswer, ZoneStatus};
 use crate::proto::registration::Registered;
+use crate::proto::search::{Asked, Why, entry};
 
 /// PeerIds of one answer: many results share a host, and base58 is the dearest part of a result.
 #[derive(Default)]
@@ -38,12 +39,29 @@ pub(in crate::host) fn agents(found: &[Found], own: &Own<'_>) -> Vec<api::Agent>
     found.iter().map(|found| agent(found, found.card(), own, &mut ids)).collect()
 }
 
+/// The same, each with why it answers a search.
+pub(in crate::host) fn agents_with_why(found: &[Found], asked: &Asked, own: &Own<'_>) -> Vec<api::Agent> {
+    let whys = found.iter().map(|found| why(asked.why(&entry(found.id, &found.record.name, &found.card()))));
+    agents(found, own)
+        .into_iter()
+        .zip(whys)
+        .map(|(agent, why)| api::Agent { why: Some(why), ..agent })
+        .collect()
+}
+
+fn why(why: Why) -> api::Why {
+    let words = why.words.into_iter().map(|(asked, found)| api::FoundWord { asked, found });
+    api::Why { words: words.collect(), meaning: why.meaning }
+}
+
 fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> api::Agent {
     let here = || own.agents.state(&found.record.name).and_then(shown);
     api::Agent {
         agent: found.record.name.to_string(),
         id: found.id.to_string(),
         score: found.score,
+        by_meaning: found.by_meaning,
+        why: None,
         callable: card.callable,
         owner: ids.text(found.record.owner),
         origin: origin(card.origin),

@@ -18,6 +18,7 @@ use crate::proto::node::Node;
 use crate::proto::node_name::NodeName;
 use crate::proto::query::QuestionCounts;
 use crate::proto::record::Author;
+use crate::proto::search::TABLE;
 use crate::proto::time::Timestamp;
 use crate::proto::zone::ZoneState;
 
@@ -137,6 +138,7 @@ impl Snapshot {
             peer_id: self.key.to_string(),
             name: self.name.map(|name| name.to_string()),
             version: env!("CARGO_PKG_VERSION").into(),
+            search_table: TABLE.into(),
             uptime_s: self.uptime.as_secs(),
             zones: self.zones.iter().map(|zone| zone_report(zone, self.now)).collect(),
             join: join_line(&self.listen, &self.network),

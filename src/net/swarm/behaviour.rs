@@ -178,7 +178,7 @@ impl ProtocolNames {
             identify: format!("/aop/{network}/1"),
             kad: protocol(format!("/aop/{network}/kad/1"))?,
             sync: protocol(format!("/aop/{network}/sync/1"))?,
-            ask: protocol(format!("/aop/{network}/ask/1"))?,
+            ask: protocol(format!("/aop/{network}/ask/2"))?,
             call: protocol(format!("/aop/{network}/call/1"))?,
         })
     }

@@ -22,7 +22,7 @@ use crate::proto::overlay::other_gateways;
 use crate::proto::query::{Answer, Find, ZoneAnswer, ZoneStatus};
 use crate::proto::record::{Record, Refusal};
 use crate::proto::resolver::{Consulted, Heard, Level, Open, Origin, Told};
-use crate::proto::search::{Query, Statistics};
+use crate::proto::search::Query;
 use crate::proto::zone::gateways;
 
 /// Records as one answer holds them.
@@ -66,7 +66,7 @@ impl Questions<'_, '_> {
         let Some(question) = question else {
             let zones = self.alone(&find, zones);
             self.count_replicas(&zones);
-            let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
+            let Answer { found, next, zones } = self.found_here(&find, by_name, zones);
             return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
         };
         let now = self.ctx.now;
@@ -75,7 +75,7 @@ impl Questions<'_, '_> {
         }
         if !self.0.resolver.has_room() {
             let zones = self.alone(&find, zones);
-            let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
+            let Answer { found, next, zones } = self.found_here(&find, by_name, zones);
             return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
         }
         let origin = Origin::Find { id, find: Box::new(find), by_name };
@@ -100,19 +100,14 @@ impl Questions<'_, '_> {
         }
     }
 
-    /// What memory answers, and what it was ranked by.
-    pub(super) fn found_here(
-        &mut self,
-        find: &Find,
-        by_name: bool,
-        zones: Vec<ZoneAnswer>,
-    ) -> (Answer, Statistics) {
+    /// What memory answers.
+    pub(super) fn found_here(&mut self, find: &Find, by_name: bool, zones: Vec<ZoneAnswer>) -> Answer {
         let Turn { ctx, zones: held, directory, .. } = &mut *self.0;
         let (found, page) = match by_name {
             true => directory.list(ctx.now, held, find),
             false => directory.find(ctx.now, held, find),
         };
-        (Answer { found, next: page.next, zones }, page.statistics)
+        Answer { found, next: page.next, zones }
     }
 
     /// Whether this node answers for all of a scope: as a gateway of a zone that holds it.
@@ -240,7 +235,7 @@ impl Questions<'_, '_> {
                 let find = Find { query, limit: usize::from(search.limit), after, ..Find::default() };
                 let zones = self.cover_alone(&find);
                 self.count_replicas(&zones);
-                let (Answer { found, next, zones }, statistics) = self.found_here(&find, false, zones);
+                let Answer { found, next, zones } = self.found_here(&find, false, zones);
                 let Page { records, proofs, agents } =
                     self.records_of(found.iter().map(|found| (found.id, found.record.name.zone.clone())));
                 ask::Answer::Found {
@@ -248,7 +243,6 @@ impl Questions<'_, '_> {
                     proofs: bytes_of(&proofs),
                     alive: self.alive_of(&records),
                     records: bytes_of(&records),
-                    statistics,
                     cover: Cover::of(&zones, self.overlay.below().referrals(&search.zone, &self.ctx)),
                 }
             }
@@ -343,12 +337,9 @@ impl Questions<'_, '_> {
         answer: ask::Answer,
     ) -> Option<Heard> {
         let (records, alive, proofs, told) = match (answer, question) {
-            (
-                ask::Answer::Found { records, more, statistics, cover, alive, proofs },
-                Question::Find(search),
-            ) => {
+            (ask::Answer::Found { records, more, cover, alive, proofs }, Question::Find(search)) => {
                 let scope = search.zone.clone();
-                (records, alive, proofs, Told::Found { is_referred, scope, more, statistics, cover })
+                (records, alive, proofs, Told::Found { is_referred, scope, more, cover })
             }
             (ask::Answer::Named { records, zones, gateways, hosts, alive, proofs }, question)
                 if question.names() == zones.len() =>

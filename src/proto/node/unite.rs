@@ -15,7 +15,7 @@ use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, Found, ZoneAnswer, ZoneStatus};
 use crate::proto::record::Record;
 use crate::proto::resolver::{Consulted, Heard, Open, Told};
-use crate::proto::search::{Cursor, Index, Page, Statistics};
+use crate::proto::search::{Asked, Cursor, Hit, Index, Page};
 use crate::proto::time::Timestamp;
 
 /// What other nodes sent of some agents, put together.
@@ -50,6 +50,16 @@ impl Questions<'_, '_> {
                 referrals.push(referral);
             }
         }
+        if !search.text.trim().is_empty() {
+            // Not all may have a place: first those that showed what answers the question, by an answer or by their names.
+            let (asked, heard) = (Asked::of(&search.text), &open.consulted.heard);
+            let has_shown = |zone: &ZoneName| {
+                let records = heard.iter().flat_map(|heard| &heard.records);
+                records.filter(|record| record.name.zone.is_within(zone)).count() > 0
+            };
+            let evidence = |it: &Referral| (has_shown(&it.zone), asked.evidence(it.zone.as_str()));
+            referrals.sort_by_cached_key(|it| std::cmp::Reverse(evidence(it)));
+        }
         // Two of each where there are few: one may be dead.
         let left = REFERRED_ASKS_MAX - open.referred_asks;
         let each = if 2 * referrals.len() <= left { 2 } else { 1 };
@@ -79,13 +89,8 @@ impl Questions<'_, '_> {
     ) -> Answer {
         let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
         let told = gathered(consulted, self.ctx.now);
-        let (mut more, mut statistics) = (false, None);
-        for heard in &consulted.heard {
-            if let Told::Found { more: is_more, statistics: by, .. } = &heard.told {
-                more |= *is_more;
-                statistics.get_or_insert_with(|| by.clone());
-            }
-        }
+        let has_more = |heard: &Heard| matches!(heard.told, Told::Found { more: true, .. });
+        let mut more = consulted.heard.iter().any(has_more);
         let mut zones = zones_told(consulted, &scope, status, self.ctx.now);
         let here = if zones.is_empty() { self.cover_alone(find) } else { self.cover(find) };
         // What is held here is known better here; of the rest what others say counts.
@@ -99,30 +104,28 @@ impl Questions<'_, '_> {
         if is_open && zones.iter().all(|zone| zone.status.is_fine()) {
             zones.push(untold(self.zones, &scope));
         }
-        let (own, own_statistics) = {
-            let (answer, statistics) = self.found_here(find, by_name, Vec::new());
-            more |= answer.next.is_some();
-            (answer.found, statistics)
-        };
-        let ranked_by = statistics.unwrap_or(own_statistics);
+        let Answer { found: own, next, .. } = self.found_here(find, by_name, Vec::new());
+        more |= next.is_some();
         // Equal questions rank alike, as long as nothing of this node's own comes between.
-        let rank = || cut(ranked(&told, &own, find, &ranked_by), consulted);
+        let rank = || cut(ranked(&told, &own, find), consulted);
         let page = if own.is_empty() { consulted.page.get_or_init(rank).clone() } else { rank() };
         let last = page.hits.last().map(|hit| (hit.id, hit.score));
         let found: Vec<Found> =
-            page.hits.iter().filter_map(|hit| self.told_or_held(&told, &own, hit.id, hit.score)).collect();
+            page.hits.iter().filter_map(|hit| self.told_or_held(&told, &own, hit)).collect();
         let end = last.filter(|_| more || page.next.is_some()).and_then(|(id, score)| {
             let name = found.iter().find(|found| found.id == id)?.record.name.clone();
-            Some(Cursor::at(score, name, id, ranked_by.clone()))
+            Some(Cursor::at(score, name, id))
         });
         Answer { found, next: end, zones: condensed(&scope, zones) }
     }
 
-    fn told_or_held(&self, told: &Gathered, own: &[Found], id: AgentId, score: f32) -> Option<Found> {
+    fn told_or_held(&self, told: &Gathered, own: &[Found], hit: &Hit) -> Option<Found> {
+        let Hit { id, score, by_meaning } = *hit;
         if let Some(found) = own.iter().find(|found| found.id == id) {
-            return Some(Found { score, ..found.clone() });
+            return Some(Found { score, by_meaning, ..found.clone() });
         }
-        self.directory.told(id, told.records.get(&id)?, &told.alive, score)
+        let found = self.directory.told(id, told.records.get(&id)?, &told.alive, score)?;
+        Some(Found { by_meaning, ..found })
     }
 }
 
@@ -140,8 +143,8 @@ fn cut(mut page: Page, consulted: &Consulted) -> Page {
     page
 }
 
-/// The best of what others told and this node holds, by one set of statistics.
-fn ranked(told: &Gathered, own: &[Found], find: &Find, by: &Statistics) -> Page {
+/// The best of what others told and this node holds.
+fn ranked(told: &Gathered, own: &[Found], find: &Find) -> Page {
     let mut index = Index::new();
     for (id, records) in &told.records {
         if let Some(best) = records.iter().max_by_key(|record| record.order()) {
@@ -151,7 +154,7 @@ fn ranked(told: &Gathered, own: &[Found], find: &Find, by: &Statistics) -> Page 
     for found in own {
         entry_of(found.id, &found.record, |entry| index.insert(entry));
     }
-    index.search_by(&find.query, find.limit, find.after.as_ref(), Some(by))
+    index.search(&find.query, find.limit, find.after.as_ref())
 }
 
 /// All that others answered of some agents.

@@ -111,11 +111,10 @@ mod tests {
     use crate::proto::identity::PeerKey;
     use crate::proto::name::ZoneName;
     use crate::proto::resolver::heard::{Heard, Told};
-    use crate::proto::search::Statistics;
 
     fn found(asked_at: u64, cover: Cover) -> Arc<Consulted> {
-        let (scope, statistics) = (ZoneName::root(), Statistics::default());
-        let told = Told::Found { is_referred: false, scope, more: false, statistics, cover };
+        let scope = ZoneName::root();
+        let told = Told::Found { is_referred: false, scope, more: false, cover };
         let heard = vec![Heard {
             peer: PeerKey([1; 32]),
             records: Vec::new(),

@@ -10,7 +10,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::message::Alive;
 use crate::proto::name::ZoneName;
 use crate::proto::record::Record;
-use crate::proto::search::{Page, Statistics};
+use crate::proto::search::Page;
 use crate::proto::time::Timestamp;
 
 /// Bytes that an answer takes beside its records.
@@ -52,7 +52,6 @@ pub(in crate::proto) enum Told {
         /// The zone that was asked for, with all below it.
         scope: ZoneName,
         more: bool,
-        statistics: Statistics,
         cover: Cover,
     },
     /// Of the tree of zones.
@@ -115,14 +114,9 @@ impl Heard {
         let records = live.map(|record| ByteBuf::from(record.bytes().to_vec())).collect();
         let (alive, proofs) = (self.alive_after(passed).collect(), self.proofs.clone());
         match &self.told {
-            Told::Found { more, statistics, cover, .. } => Answer::Found {
-                records,
-                more: *more,
-                statistics: statistics.clone(),
-                cover: cover.after(passed),
-                alive,
-                proofs,
-            },
+            Told::Found { more, cover, .. } => {
+                Answer::Found { records, more: *more, cover: cover.after(passed), alive, proofs }
+            }
             Told::Tree { zones, more } => {
                 let after =
                     |it: &Branch| Branch { age_ms: it.age_ms.map(|ms| later(ms, passed)), ..it.clone() };

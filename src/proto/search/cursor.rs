@@ -1,22 +1,18 @@
-//! Where a page stopped. A cursor names the last hit and carries the word statistics its score was made with, so the
-//! next page ranks every unchanged record exactly as the first did, whatever was written in between.
+//! Where a page stopped: a cursor names the last hit with its score. As a record has one score whatever else is held, the next
+//! page ranks every unchanged record exactly as the first did, whatever was written in between.
 
 use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
 
-use super::QUERY_WORDS_MAX;
-use super::rank::Statistics;
 use crate::proto::identity::AgentId;
 use crate::proto::name::{FullName, LABEL_BYTES_MAX, ZONE_BYTES_MAX};
 
 /// First byte of every cursor of this form.
-const FORM: u8 = 1;
-/// Bytes before the statistics: form, score, id, number of words.
-const HEAD_BYTES: usize = 1 + 4 + 20 + 1;
-/// The longest cursor there is, bytes before encoding as text.
-const BYTES_MAX: usize = HEAD_BYTES + 4 * (1 + QUERY_WORDS_MAX) + LABEL_BYTES_MAX + 1 + ZONE_BYTES_MAX;
+const FORM: u8 = 2;
+/// The longest cursor there is, bytes before encoding as text: form, score, id, name.
+const BYTES_MAX: usize = 1 + 4 + 20 + LABEL_BYTES_MAX + 1 + ZONE_BYTES_MAX;
 
 /// The end of a page; shown as text that is safe in a URL. It fits only the query whose answer it came with; with
 /// another it names some place in that answer.
@@ -25,13 +21,12 @@ pub struct Cursor {
     pub(super) score: f32,
     pub(super) name: FullName,
     pub(super) id: AgentId,
-    pub(super) statistics: Statistics,
 }
 
 impl Cursor {
-    /// Behind an agent that was the last of a page, with this score by these statistics.
-    pub fn at(score: f32, name: FullName, id: AgentId, statistics: Statistics) -> Cursor {
-        Cursor { score, name, id, statistics }
+    /// Behind an agent that was the last of a page, with this score.
+    pub fn at(score: f32, name: FullName, id: AgentId) -> Cursor {
+        Cursor { score, name, id }
     }
 }
 
@@ -57,10 +52,6 @@ impl fmt::Display for Cursor {
         let mut bytes = vec![FORM];
         bytes.extend(self.score.to_be_bytes());
         bytes.extend(self.id.0);
-        bytes.push(self.statistics.found.len() as u8);
-        for count in std::iter::once(&self.statistics.entries).chain(&self.statistics.found) {
-            bytes.extend(count.to_be_bytes());
-        }
         bytes.extend(self.name.to_string().as_bytes());
         f.write_str(&BASE64URL_NOPAD.encode(&bytes))
     }
@@ -87,20 +78,9 @@ fn read(bytes: &[u8]) -> Option<Cursor> {
     let (score, bytes) = bytes.split_first_chunk()?;
     let score = f32::from_be_bytes(*score);
     let (id, bytes) = bytes.split_first_chunk()?;
-    let (&words, mut bytes) = bytes.split_first()?;
-    let mut next_count = || {
-        let (count, rest) = bytes.split_first_chunk()?;
-        bytes = rest;
-        Some(u32::from_be_bytes(*count))
-    };
-    let entries = next_count()?;
-    let found: Vec<u32> = (0..words).map(|_| next_count()).collect::<Option<_>>()?;
     let name = std::str::from_utf8(bytes).ok()?.parse().ok()?;
-    let sound = score.is_sign_positive()
-        && score.is_finite()
-        && found.len() <= QUERY_WORDS_MAX
-        && found.iter().all(|count| *count <= entries);
-    sound.then_some(Cursor { score, name, id: AgentId(*id), statistics: Statistics { entries, found } })
+    let is_sound = score.is_sign_positive() && score.is_finite();
+    is_sound.then_some(Cursor { score, name, id: AgentId(*id) })
 }
 
 #[cfg(test)]
@@ -109,12 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn cursor() -> Cursor {
-        Cursor {
-            score: 2.5,
-            name: "summarizer@research.acme.org".parse().unwrap(),
-            id: AgentId([7; 20]),
-            statistics: Statistics { entries: 100, found: vec![3, 100] },
-        }
+        Cursor { score: 2.5, name: "summarizer@research.acme.org".parse().unwrap(), id: AgentId([7; 20]) }
     }
 
     #[test]
@@ -147,9 +122,6 @@ mod tests {
             let text = Cursor { score, ..cursor() }.to_string();
             assert_eq!(text.parse::<Cursor>(), Err(CursorError::Damaged), "{score}");
         }
-        let more_than_all = Statistics { entries: 1, found: vec![2] };
-        let text = Cursor { statistics: more_than_all, ..cursor() }.to_string();
-        assert_eq!(text.parse::<Cursor>(), Err(CursorError::Damaged));
     }
 
     proptest! {

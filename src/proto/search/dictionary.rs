@@ -12,7 +12,7 @@ const HOLES_MAX: usize = 4096;
 /// Ids that may be free, beside a quarter of all: a small dictionary is not numbered anew.
 const FREE_MAX: usize = 64;
 /// Stands for the new id of a free one.
-const GONE: u32 = u32::MAX;
+pub(super) const GONE: u32 = u32::MAX;
 
 /// Texts and what is known of each. Ids are reused after release.
 #[derive(Debug, Default)]

@@ -74,6 +74,12 @@ impl Postings {
         }
     }
 
+    /// Whether the entry at `entry_id` has the word.
+    pub(super) fn has(&self, entry_id: u32) -> bool {
+        let block = self.block(block_of(entry_id));
+        block.binary_search_by_key(&entry_id, |posting| posting.entry_id).is_ok()
+    }
+
     /// The postings whose ids lie in block `number`.
     pub(super) fn block(&self, number: usize) -> &[Posting] {
         match self {

@@ -1,25 +1,19 @@
-//! How well an entry answers a query.
+//! How well an entry answers a question.
 //!
-//! The score of a hit is the number of distinct query words it has, plus a fraction below 1 that says how well it has
-//! them. So more of the words is always better, and one number orders hits, also those of several nodes. Function
-//! words ("the", "for") are left out of a query that has others: a record that has all of a sentence but its subject is
-//! no answer.
+//! A score is what the words of the question are worth in the entry, plus what the meaning of one is worth beside the other.
+//! The first is BM25 over fields, weighed by how rare each word is, as a share of the weight of all words, and halved towards
+//! none of the words. A field gives half of its weight for having the word and the other half by BM25's saturating count.
 //!
-//! The fraction is BM25 over fields, weighed by how rare each word is, and divided by the best a query can get. A field
-//! gives half of its weight for having the word and the other half by BM25's saturating count; the weights are such
-//! that for one word a name always beats labels, and labels always beat a description, however often it is repeated
-//! there. Lengths are compared with a fixed typical length, not with the present mean: an entry's impact is then known
-//! when it is inserted, and equal on all nodes.
+//! Lengths are compared with a fixed typical length, rarities are those of the table of meanings, and what a word that nobody
+//! knows may stand for is judged by question and entry alone: an entry has one score on every node, and answers of several
+//! are merged by sorting them. All of it is integers or single operations on floats in a fixed order.
 
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use roaring::RoaringBitmap;
-use serde::{Deserialize, Serialize};
 
-use super::QUERY_WORDS_MAX;
+use super::meaning::{ONE, Vector};
 use super::postings::{BLOCK_ENTRIES, Posting, Postings};
-use super::token;
-use crate::proto::codec;
 
 /// Where a word stands in an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,21 +23,24 @@ pub(super) enum Field {
     Description,
 }
 
-/// What a field counts for: its weight, and its typical length in words. Half a weight is more than the weights of
-/// all lesser fields together.
+/// What a field counts for: its weight, and its typical length in words.
 const FIELDS: [(Field, f32, f32); 3] =
-    [(Field::Name, 8.0, 3.0), (Field::Labels, 2.5, 8.0), (Field::Description, 1.0, 40.0)];
-/// Above the sum of the weights, so that the fraction stays below 1 in spite of rounding.
-const WEIGHTS: f32 = 11.6;
+    [(Field::Name, 1.5, 3.0), (Field::Labels, 1.2, 8.0), (Field::Description, 1.0, 40.0)];
 /// BM25's `k1`: how soon repetition stops counting. The usual value.
 const SATURATION: f32 = 1.2;
 /// BM25's `b`: how much a long field dilutes a word. The usual value.
 const DILUTION: f32 = 0.75;
+/// What equal meaning counts. Having every word in a description counts about 1.
+const MEANING: f32 = 1.5;
+/// Nearness from which on an entry without any word of the question is found: three tenths.
+const MEANING_MIN: i32 = ONE * 3 / 10 + 1;
+/// Scores are whole multiples of one part in so many.
+const SCORE_STEPS: f32 = 65_536.0;
 
 /// Words counted in each field, by [`Field`].
 pub(super) type Counts = [u16; 3];
 
-/// How well a word describes an entry, above 0 and below 1, from how often its fields have it and their lengths.
+/// How well a word describes an entry, above 0, from how often its fields have it and their lengths.
 pub(super) fn impact(counts: Counts, lengths: Counts) -> f32 {
     let of_field = |(field, weight, typical): (Field, f32, f32)| {
         let count = f32::from(counts[field as usize]);
@@ -52,55 +49,32 @@ pub(super) fn impact(counts: Counts, lengths: Counts) -> f32 {
         // Having the word at all is half of its worth: repeating it in a description must not beat a name.
         if count == 0.0 { 0.0 } else { weight * (0.5 + 0.5 * count / (count + norm)) }
     };
-    FIELDS.map(of_field).iter().sum::<f32>() / WEIGHTS
+    FIELDS.map(of_field).iter().sum()
 }
 
-/// What the rarity of query words was judged by.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Statistics {
-    /// Entries in the index.
-    #[serde(rename = "n")]
-    pub entries: u32,
-    /// For each word, entries that have it.
-    #[serde(rename = "f", deserialize_with = "codec::at_most::<QUERY_WORDS_MAX, _, _>")]
-    pub found: Vec<u32>,
-}
-
-impl Statistics {
-    /// The weight of each word; together they are 1.
-    pub(super) fn weights(&self) -> Vec<f32> {
-        let rarities: Vec<f32> = self.found.iter().map(|found| rarity(*found, self.entries)).collect();
-        let sum: f32 = rarities.iter().sum();
-        rarities.into_iter().map(|rarity| rarity / sum).collect()
+/// The score of an entry; none of one that is not found. `gained` is the sum of what the words that it has are worth, of
+/// `terms` that weigh `weight` together.
+pub(super) fn score(gained: f32, had: u8, terms: &Weights, nearness: i32) -> Option<f32> {
+    if had == 0 && nearness < MEANING_MIN {
+        return None;
     }
+    let words = match had {
+        0 => 0.0,
+        _ => gained / terms.weight * (1.0 + f32::from(had) / terms.count) / 2.0,
+    };
+    let value = words + MEANING * (nearness.max(0) as f32 / ONE as f32);
+    Some((value * SCORE_STEPS).floor() / SCORE_STEPS)
 }
 
-/// BM25's inverse document frequency, above 0. The logarithm is read from the bits of the number, linear between
-/// powers of two: close enough, and unlike a library's logarithm the same on every platform.
-fn rarity(found: u32, entries: u32) -> f32 {
-    let ratio = (entries as f32 + 1.0) / (found as f32 + 0.5);
-    // The exponent of a float is its logarithm; the mantissa interpolates. A library's logarithm differs by platform, and
-    // two nodes would rank the same records differently.
-    let log2 = ratio.to_bits() as f32 / (1 << 23) as f32 - 127.0;
-    // A word that nearly all have still decides between records that are equal otherwise.
-    log2.max(0.01)
+/// The words of a question together.
+pub(super) struct Weights {
+    /// Their number.
+    pub(super) count: f32,
+    /// The sum of their weights.
+    pub(super) weight: f32,
 }
 
-/// The distinct words of a query text in a fixed order, at most [`QUERY_WORDS_MAX`]. Function words only where there are no
-/// others: somebody may look for an agent called "the".
-pub(super) fn query_words(text: &str) -> Vec<String> {
-    let (mut words, mut function_words) = (BTreeSet::new(), BTreeSet::new());
-    token::each_asked(text, |word| {
-        let words = if token::is_function_word(word) { &mut function_words } else { &mut words };
-        // The first words count: people put what they want first, and what follows is mostly detail.
-        if words.len() < QUERY_WORDS_MAX {
-            words.insert(word.to_owned());
-        }
-    });
-    if words.is_empty() { function_words } else { words }.into_iter().collect()
-}
-
-/// The entries that have a word of a query: those of one list, or of a pair those in both.
+/// The entries that have a word of a question: those of one list, or of a pair those in both.
 #[derive(Clone, Copy)]
 pub(super) enum Matches<'a> {
     Word(&'a Postings),
@@ -108,14 +82,6 @@ pub(super) enum Matches<'a> {
 }
 
 impl Matches<'_> {
-    /// How many there are, at most.
-    pub(super) fn len(self) -> usize {
-        match self {
-            Matches::Word(list) => list.len(),
-            Matches::Pair(first, second) => first.len().min(second.len()),
-        }
-    }
-
     /// Gives those whose ids lie in block `number`; of a pair, as well as its lesser letter.
     fn each_of_block(self, number: usize, mut take: impl FnMut(Posting)) {
         match self {
@@ -133,16 +99,10 @@ impl Matches<'_> {
     }
 }
 
-/// A word of a query with its entries and what one of them gains by having it, beside the 1 for each.
+/// A word of a question with the entries that have it or what stands for it, each list with its worth.
 pub(super) struct Term<'a> {
-    matches: Matches<'a>,
-    weight: f32,
-}
-
-/// The words of a query that some entry has; `matches` is parallel to `statistics`.
-pub(super) fn terms<'a>(matches: Vec<Option<Matches<'a>>>, statistics: &Statistics) -> Vec<Term<'a>> {
-    let found = matches.into_iter().zip(statistics.weights());
-    found.filter_map(|(matches, weight)| Some(Term { matches: matches?, weight })).collect()
+    pub(super) lists: Vec<(Matches<'a>, f32)>,
+    pub(super) weight: f32,
 }
 
 /// A candidate's place in an answer; less is better. From the highest bit: the score upside down (scores are not
@@ -209,77 +169,111 @@ impl Top {
     }
 }
 
-/// Scores all entries that have one of the words and, where `only` is given, lie in it. `entry_ids` is one above the
-/// highest id.
-pub(super) fn score_all(
-    terms: &[Term<'_>],
-    only: Option<&RoaringBitmap>,
-    entry_ids: usize,
-    mut take: impl FnMut(u32, f32),
-) {
-    let mut tally =
-        Tally { scores: Box::new([0.0; BLOCK_ENTRIES]), touched: Vec::with_capacity(BLOCK_ENTRIES) };
-    let mut open = [false; BLOCK_ENTRIES];
-    // Block by block for all words: the scores of a block stay in the cache, and their array is of fixed size.
-    for number in 0..entry_ids.div_ceil(BLOCK_ENTRIES) {
-        match only {
-            None => terms.iter().for_each(|term| tally.add(term, number, |_| true)),
-            Some(only) => {
-                let start = (number * BLOCK_ENTRIES) as u32;
-                let allowed = || {
-                    only.range(start..start + BLOCK_ENTRIES as u32)
-                        .map(|entry_id| (entry_id - start) as usize)
-                };
-                allowed().for_each(|offset| open[offset] = true);
-                terms.iter().for_each(|term| tally.add(term, number, |offset| open[offset]));
-                // Put back one by one: clearing the whole array would cost more than a narrow filter saves.
-                allowed().for_each(|offset| open[offset] = false);
-            }
-        }
-        tally.drain(number, &mut take);
+impl Term<'_> {
+    /// Whether an entry has it.
+    pub(super) fn is_had(&self, entry_id: u32) -> bool {
+        self.lists.iter().any(|(matches, _)| match matches {
+            Matches::Word(list) => list.has(entry_id),
+            Matches::Pair(first, second) => first.has(entry_id) && second.has(entry_id),
+        })
     }
 }
 
-/// The scores of one block of ids.
+/// What is scored.
+pub(super) struct Scored<'a> {
+    pub(super) terms: &'a [Term<'a>],
+    pub(super) weights: &'a Weights,
+    pub(super) meaning: &'a Vector,
+    /// The meaning of each entry, by its id.
+    pub(super) meanings: &'a [Vector],
+    /// Which ids, if not all.
+    pub(super) only: Option<&'a RoaringBitmap>,
+}
+
+/// Gives each entry that is found, with its score.
+pub(super) fn score_all(scored: &Scored<'_>, take: &mut impl FnMut(u32, f32)) {
+    let mut tally = Tally::new();
+    // Block by block for all words: the scores of a block stay in the cache, and their array is of fixed size.
+    for (number, meanings) in scored.meanings.chunks(BLOCK_ENTRIES).enumerate() {
+        let start = (number * BLOCK_ENTRIES) as u32;
+        scored.terms.iter().for_each(|term| tally.add(term, number));
+        let mut give = |tally: &Tally, offset: usize, nearness: i32| {
+            if let Some(score) = score(tally.gained[offset], tally.had[offset], scored.weights, nearness) {
+                take(start + offset as u32, score);
+            }
+        };
+        match scored.only {
+            None => {
+                scored.meaning.each_nearness(meanings, &mut tally.nearness);
+                (0..meanings.len()).for_each(|offset| give(&tally, offset, tally.nearness[offset]));
+            }
+            Some(only) => {
+                let allowed = only.range(start..start + BLOCK_ENTRIES as u32);
+                for offset in allowed.map(|entry_id| (entry_id - start) as usize) {
+                    give(&tally, offset, scored.meaning.nearness(&meanings[offset]));
+                }
+            }
+        }
+        tally.clear();
+    }
+}
+
+/// What the entries of one block have gained.
 struct Tally {
-    scores: Box<[f32; BLOCK_ENTRIES]>,
+    gained: Box<[f32; BLOCK_ENTRIES]>,
+    had: Box<[u8; BLOCK_ENTRIES]>,
+    /// The best of the lists of one term.
+    best: Box<[f32; BLOCK_ENTRIES]>,
     touched: Vec<u32>,
+    nearness: Vec<i32>,
 }
 
 impl Tally {
-    fn add(&mut self, term: &Term<'_>, number: usize, is_open: impl Fn(usize) -> bool) {
-        term.matches.each_of_block(number, |Posting { entry_id, impact }| {
-            let offset = entry_id as usize % BLOCK_ENTRIES;
-            if is_open(offset) {
-                // A score is never 0 once it was added to, so 0 means untouched.
-                if self.scores[offset] == 0.0 {
-                    self.touched.push(offset as u32);
-                }
-                self.scores[offset] += 1.0 + term.weight * impact;
-            }
-        });
+    fn new() -> Tally {
+        Tally {
+            gained: Box::new([0.0; BLOCK_ENTRIES]),
+            had: Box::new([0; BLOCK_ENTRIES]),
+            best: Box::new([0.0; BLOCK_ENTRIES]),
+            touched: Vec::new(),
+            nearness: Vec::new(),
+        }
     }
 
-    fn drain(&mut self, number: usize, take: &mut impl FnMut(u32, f32)) {
-        for offset in self.touched.drain(..) {
-            let score = std::mem::take(&mut self.scores[offset as usize % BLOCK_ENTRIES]);
-            take((number * BLOCK_ENTRIES) as u32 + offset, score);
+    fn add(&mut self, term: &Term<'_>, number: usize) {
+        let Tally { gained, had, best, touched, .. } = self;
+        if let [(matches, worth)] = &term.lists[..] {
+            let weight = term.weight * worth;
+            return matches.each_of_block(number, |Posting { entry_id, impact }| {
+                let offset = entry_id as usize % BLOCK_ENTRIES;
+                gained[offset] += weight * impact;
+                had[offset] += 1;
+            });
         }
+        for (matches, worth) in &term.lists {
+            matches.each_of_block(number, |Posting { entry_id, impact }| {
+                let offset = entry_id as usize % BLOCK_ENTRIES;
+                if best[offset] == 0.0 {
+                    touched.push(offset as u32);
+                }
+                best[offset] = best[offset].max(term.weight * worth * impact);
+            });
+        }
+        for offset in touched.drain(..) {
+            let offset = offset as usize % BLOCK_ENTRIES;
+            gained[offset] += std::mem::take(&mut best[offset]);
+            had[offset] += 1;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.gained.fill(0.0);
+        self.had.fill(0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_rarer_word_weighs_more_and_no_word_weighs_nothing() {
-        assert!(rarity(1, 1000) > rarity(10, 1000));
-        assert!(rarity(u32::MAX, u32::MAX) > 0.0 && rarity(0, 0) > 0.0);
-        let sum: f32 = Statistics { entries: 9, found: vec![0, 3, 9] }.weights().iter().sum();
-        assert!((sum - 1.0).abs() < 1e-5);
-    }
 
     #[test]
     fn only_the_best_behind_the_last_page_are_kept_in_order() {
@@ -292,18 +286,25 @@ mod tests {
         assert_eq!(best, [(3.0, 6), (2.0, 1)]);
     }
 
-    proptest! {
-        #[test]
-        fn a_better_field_beats_all_lesser_ones_at_any_count_and_length(
-            worse in (0..9999u16, 0..9999u16), better in 1..9999u16, other in 1..9999u16,
-            lengths in (1..9999u16, 1..9999u16, 1..9999u16),
-        ) {
-            let lengths = [lengths.0, lengths.1, lengths.2];
-            let lesser = impact([0, worse.0, worse.1], [other; 3]);
-            prop_assert!(impact([better, 0, 0], lengths) > lesser);
-            prop_assert!(impact([0, better, 0], lengths) > impact([0, 0, worse.1], [other; 3]));
-            let all = impact([better, worse.0, worse.1], lengths);
-            prop_assert!(0.0 < all && all < 0.995);
-        }
+    #[test]
+    fn repeating_a_word_in_a_description_does_not_beat_a_name() {
+        let once = |field: Field| {
+            let mut counts = [0; 3];
+            counts[field as usize] = 1;
+            impact(counts, [3, 8, 40])
+        };
+        assert!(once(Field::Name) > once(Field::Labels) && once(Field::Labels) > once(Field::Description));
+        assert!(impact([0, 0, 500], [0, 0, 500]) < once(Field::Name));
+        assert!(impact([0, 0, 1], [0, 0, u16::MAX]) > 0.0);
+    }
+
+    #[test]
+    fn an_entry_without_a_word_is_found_from_three_tenths_of_the_meaning_on() {
+        let weights = Weights { count: 2.0, weight: 20.0 };
+        let near = |tenths: f32| (tenths / 10.0 * ONE as f32) as i32;
+        assert_eq!(score(0.0, 0, &weights, near(2.9)), None);
+        assert!(score(0.0, 0, &weights, near(3.1)).is_some());
+        assert!(score(10.0, 1, &weights, -500).is_some(), "what is opposed takes nothing away");
+        assert!(score(20.0, 2, &weights, 0) > score(10.0, 1, &weights, 0).map(|one| 2.0 * one));
     }
 }

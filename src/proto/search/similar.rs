@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::order::Key;
+use super::slips::{letters, may_be_within, slips};
 use super::{Index, Query, token};
 use crate::proto::identity::AgentId;
 use crate::proto::name::{AgentName, FullName, LABEL_BYTES_MAX, ZoneName};
@@ -61,21 +62,13 @@ fn start(agent: &str) -> Option<Key> {
 fn nearness(text: &str, name: &str) -> Option<Nearness> {
     let slips_allowed = (text.len() / LETTERS_PER_SLIP).min(SLIPS_MAX);
     if text.len().abs_diff(name.len()) <= slips_allowed
-        && letters_apart(text, name) <= 2 * slips_allowed as u32
+        && may_be_within(slips_allowed, letters(text), letters(name))
+        && let Some(slips) = slips(text, name, slips_allowed)
     {
-        let slips = strsim::osa_distance(text, name);
-        if slips <= slips_allowed {
-            return Some(Nearness::Slips(slips));
-        }
+        return Some(Nearness::Slips(slips));
     }
     let begins = name.starts_with(text) || (text.starts_with(name) && name.len() >= text.len() / PREFIX_PART);
     (begins && text.len().min(name.len()) >= PREFIX_MIN).then_some(Nearness::SamePrefix)
-}
-
-/// How many kinds of letters only one of the texts has; one slip changes at most two. Cheap, and rules most names out.
-fn letters_apart(a: &str, b: &str) -> u32 {
-    let kinds = |text: &str| text.bytes().fold(0u64, |kinds, byte| kinds | 1 << (byte % 64));
-    (kinds(a) ^ kinds(b)).count_ones()
 }
 
 fn same_word<'a>(index: &'a Index, agent: &str) -> impl Iterator<Item = (Nearness, &'a FullName)> {

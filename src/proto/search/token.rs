@@ -25,13 +25,19 @@ pub const TEXT_WORDS_MAX: usize = 4096;
 /// Bytes of a folded tag or capability that count. A few ligatures take eleven times their bytes when they are folded.
 pub const FOLDED_LABEL_BYTES_MAX: usize = 3 * LABEL_TEXT_BYTES_MAX;
 
-/// English words that say how a sentence is built and not what it is about, each in its stemmed form, sorted. They
-/// match like all words, but a record with more of them is no better answer.
+/// English words that say how a sentence is built and not what it is about, each in its stemmed form, sorted.
 const FUNCTION_WORDS: [&str; 44] = [
     "a", "about", "am", "an", "and", "ani", "are", "as", "at", "be", "by", "can", "could", "do", "for",
     "from", "has", "have", "how", "i", "in", "into", "is", "it", "me", "my", "of", "on", "or", "some",
     "that", "the", "these", "this", "to", "was", "what", "when", "which", "who", "will", "with", "you",
     "your",
+];
+
+/// English words with which requests begin, and what else never decides what is wanted: stemmed, sorted.
+const REQUEST_WORDS: [&str; 38] = [
+    "after", "befor", "between", "find", "get", "give", "help", "if", "let", "look", "make", "need", "new",
+    "no", "not", "now", "our", "out", "pleas", "right", "should", "show", "so", "somebodi", "someth", "tell",
+    "than", "their", "them", "then", "there", "thing", "up", "us", "use", "want", "we", "would",
 ];
 
 /// Lower case without accents and compatibility forms: equal for spellings people take for the same.
@@ -58,10 +64,17 @@ pub fn each_word(text: &str, mut take: impl FnMut(&str)) {
     each_part(text, |part| take(&stem(part)));
 }
 
-/// As [`each_word`] of a query: of letters that are words, pairs of neighbours where there are any.
+/// The words of a query in their order, still with their endings: the parts of those in camelCase in their place, and of letters
+/// that are words pairs of neighbours where there are any.
 pub(super) fn each_asked(text: &str, mut take: impl FnMut(&str)) {
-    each_piece(&fold(text), Letters::InPairs, |word| take(&stem(word)));
-    each_part(text, |part| take(&stem(part)));
+    let is_of_word = |letter: char| letter.is_alphanumeric() || is_combining_mark(letter);
+    for run in text.split(|letter: char| !is_of_word(letter)).filter(|run| !run.is_empty()) {
+        let starts = part_starts(run);
+        let ends = starts.iter().copied().chain([run.len()]);
+        for (start, end) in [0].into_iter().chain(starts.iter().copied()).zip(ends) {
+            each_piece(&fold(&run[start..end]), Letters::InPairs, &mut take);
+        }
+    }
 }
 
 /// The words of `text`, still with their endings, and no parts.
@@ -144,9 +157,14 @@ pub(super) fn stem(word: &str) -> Cow<'_, str> {
     if word.is_ascii() { Stemmer::create(Algorithm::English).stem(word) } else { word.into() }
 }
 
-/// Whether a word, as [`each_word`] gives it, only holds sentences together.
-pub fn is_function_word(word: &str) -> bool {
-    FUNCTION_WORDS.binary_search(&word).is_ok()
+/// Whether a word, as [`each_word`] gives it, only holds sentences together, or says that something is wanted.
+pub fn is_idle(word: &str) -> bool {
+    FUNCTION_WORDS.binary_search(&word).is_ok() || REQUEST_WORDS.binary_search(&word).is_ok()
+}
+
+/// Whether a word is a letter of a script whose letters are words.
+pub(super) fn is_letter(word: &str) -> bool {
+    word.chars().next().is_some_and(|letter| script(letter) != Script::Spaced)
 }
 
 /// The two letters of a pair that a query asks for.
@@ -256,7 +274,7 @@ mod tests {
 
     fn asked(text: &str) -> Vec<String> {
         let mut words = Vec::new();
-        each_asked(text, |word| words.push(word.to_owned()));
+        each_asked(text, |word| words.push(stem(word).into_owned()));
         words
     }
 
@@ -300,11 +318,23 @@ mod tests {
     }
 
     #[test]
-    fn function_words_are_sorted_and_as_the_tokenizer_gives_them() {
-        assert!(FUNCTION_WORDS.is_sorted());
+    fn a_query_has_the_parts_of_a_word_in_camel_case_in_its_place() {
+        assert_eq!(asked("sendEmail now"), ["send", "email", "now"]);
+        assert_eq!(asked("iPhone getHTTPResponse"), ["i", "phone", "get", "http", "respons"]);
+        assert_eq!(asked("cafe\u{301}s größeÄndern"), ["cafe", "große", "andern"]);
+    }
+
+    #[test]
+    fn words_that_decide_nothing_are_sorted_and_as_the_tokenizer_gives_them() {
+        assert!(FUNCTION_WORDS.is_sorted() && REQUEST_WORDS.is_sorted());
         assert!(FUNCTION_WORDS.iter().all(|word| words(word) == [*word]), "{FUNCTION_WORDS:?}");
-        assert!(words("Any of THE").iter().all(|word| is_function_word(word)));
-        assert!(!is_function_word("weather"));
+        let request = "Please help: I need to find, get, show, use, make, tell or give something new to somebody. Look, it \
+                       would not do so right now, before or after; should we let them up and out? If there is no thing \
+                       between us, then than what does our, or their, want";
+        let given: std::collections::BTreeSet<String> = words(request).into_iter().collect();
+        assert_eq!(REQUEST_WORDS.iter().filter(|word| !given.contains(**word)).count(), 0);
+        assert!(words("Find me any of THE, please").iter().all(|word| is_idle(word)));
+        assert!(!is_idle("weather"));
     }
 
     #[test]
@@ -360,10 +390,15 @@ mod tests {
         fn what_a_query_asks_for_is_found_in_the_same_text(text in "([a-zA-Z0-9 ]|天|気|날|씨|ก|า|ร|か){0,40}") {
             let whole = words(&text);
             let has = |word: &str| whole.iter().any(|it| it == word);
-            for word in asked(&text) {
-                prop_assert!(match pair(&word) {
+            let asked = asked(&text);
+            for (at, word) in asked.iter().enumerate() {
+                // What is left of a word in camelCase with one letter is no part, but what it was cut from is there.
+                let cut = word.len() == 1 && at.checked_sub(1).into_iter().chain([at]).any(|at| {
+                    asked.get(at..at + 2).is_some_and(|two| has(&stem(&two.concat())))
+                });
+                prop_assert!(cut || word.len() == 1 || match pair(word) {
                     Some((first, second)) => has(first) && has(second),
-                    None => has(&word),
+                    None => has(word),
                 }, "{}", word);
             }
         }

@@ -1,0 +1,280 @@
+//! What words mean: a table of vectors that stand close together where words stand beside the same words, and the vectors of
+//! texts, which are the sums of their words'.
+//!
+//! All of it is integers, equal on every machine. The table is part of the program; `docs/search/make_table.py` makes such a
+//! file out of any list of names and summaries. Its form, little endian: `AOPW`, form, dimensions, two zero bytes, count of
+//! words, bytes of words (u32 each); the rows, a signed byte a dimension; a byte a word for its rarity, sixteenths of a power
+//! of two; the words, each closed by a newline, in the order of their bytes.
+
+use std::sync::LazyLock;
+
+use super::slips::letters;
+
+/// The bytes of the table.
+static BYTES: &[u8] = include_bytes!("words.bin");
+/// The table, read when it is first asked.
+static WORDS: LazyLock<Table> = LazyLock::new(|| Table::read(BYTES));
+
+/// Numbers of a vector.
+const DIMENSIONS: usize = 96;
+/// Bytes before the rows.
+const HEAD_BYTES: usize = 16;
+/// What the greatest number of a vector may be: the length that vectors are brought to.
+const LENGTH: i64 = 127;
+/// The product of two vectors of equal direction.
+pub(super) const ONE: i32 = (LENGTH * LENGTH) as i32;
+/// Rarity of a word that the table lacks, powers of two: as rare as the rarest that it has in few texts.
+pub(super) const RARITY_UNKNOWN: f32 = 14.0;
+/// Rarity of the most common words: they still decide between records that are equal otherwise.
+const RARITY_MIN: f32 = 0.5;
+/// The table, as the first digits of its SHA-256: nodes with the same rank alike.
+pub const TABLE: &str = "4780286152cf";
+
+/// Words with a vector and a rarity each.
+pub(super) struct Table {
+    rows: &'static [u8],
+    rarities: &'static [u8],
+    text: &'static str,
+    /// Where each word ends.
+    ends: Box<[u32]>,
+    /// Which letters each has, see [`letters`].
+    letters: Box<[u32]>,
+}
+
+/// The table.
+pub(super) fn table() -> &'static Table {
+    &WORDS
+}
+
+impl Table {
+    /// Reads a table of the form above; what is cut off or of another form has no words.
+    fn read(bytes: &'static [u8]) -> Table {
+        Table::whole(bytes).unwrap_or(Table {
+            rows: &[],
+            rarities: &[],
+            text: "",
+            ends: Box::default(),
+            letters: Box::default(),
+        })
+    }
+
+    fn whole(bytes: &'static [u8]) -> Option<Table> {
+        let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
+        let number = |at: usize| Some(u32::from_le_bytes(*head.get(at..)?.first_chunk()?) as usize);
+        let form = [b'A', b'O', b'P', b'W', 1, DIMENSIONS as u8, 0, 0];
+        let (count, size) = (number(8)?, number(12)?);
+        let (rows, rest) = rest.split_at_checked(count * DIMENSIONS)?;
+        let (rarities, text) = rest.split_at_checked(count)?;
+        let text = std::str::from_utf8(text).ok().filter(|text| text.len() == size)?;
+        let ends: Box<[u32]> = text.match_indices('\n').map(|(at, _)| at as u32).collect();
+        let letters = text.lines().map(letters).collect();
+        (head.starts_with(&form) && ends.len() == count).then_some(Table {
+            rows,
+            rarities,
+            text,
+            ends,
+            letters,
+        })
+    }
+
+    /// Number of words.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The word of a number below [`Table::len`].
+    pub(super) fn word(&self, number: usize) -> &'static str {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
+        &self.text[start as usize..self.ends[number] as usize]
+    }
+
+    /// The number of a stem.
+    pub(super) fn number(&self, stem: &str) -> Option<usize> {
+        let place = self.place(|word| word < stem);
+        (place < self.len() && self.word(place) == stem).then_some(place)
+    }
+
+    /// The numbers of the words that begin with a letter.
+    pub(super) fn begun_by(&self, letter: char) -> std::ops::Range<usize> {
+        let first = |word: &str| word.chars().next().unwrap_or_default();
+        self.place(|word| first(word) < letter)..self.place(|word| first(word) <= letter)
+    }
+
+    /// How many words lie before a place of their order.
+    fn place(&self, is_before: impl Fn(&str) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_before(self.word(middle)) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// How rare a word is, powers of two.
+    pub(super) fn rarity(&self, number: usize) -> f32 {
+        (f32::from(self.rarities[number]) / 16.0).max(RARITY_MIN)
+    }
+
+    /// The letters of each word, by its number.
+    pub(super) fn letters(&self) -> &[u32] {
+        &self.letters
+    }
+
+    fn row(&self, number: usize) -> &[u8] {
+        &self.rows[number * DIMENSIONS..(number + 1) * DIMENSIONS]
+    }
+}
+
+/// What a text means: the direction of the sum of its words; of length 0 where none is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Vector([i8; DIMENSIONS]);
+
+impl Vector {
+    /// Of a text without words.
+    pub(super) const NONE: Vector = Vector([0; DIMENSIONS]);
+
+    #[cfg(test)]
+    fn is_none(&self) -> bool {
+        *self == Vector::NONE
+    }
+
+    /// 0 … [`ONE`] for how near two meanings are, less where they are opposed.
+    pub(super) fn nearness(&self, other: &Vector) -> i32 {
+        dot(&self.0, &other.wide())
+    }
+
+    /// The nearness to each of `others`, in their order.
+    pub(super) fn each_nearness(&self, others: &[Vector], out: &mut Vec<i32>) {
+        let asked = self.wide();
+        out.clear();
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            #[expect(
+                unsafe_code,
+                reason = "the processor has what the function is compiled for: asked in the line above"
+            )]
+            // SAFETY: `each_dot_avx2` needs AVX2 and nothing else.
+            return unsafe { each_dot_avx2(&asked, others, out) };
+        }
+        each_dot(&asked, others, out);
+    }
+
+    fn wide(&self) -> [i16; DIMENSIONS] {
+        self.0.map(i16::from)
+    }
+}
+
+/// As [`each_dot`], compiled for processors with vectors of 32 bytes: a third of the time, the same integers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn each_dot_avx2(asked: &[i16; DIMENSIONS], others: &[Vector], out: &mut Vec<i32>) {
+    each_dot(asked, others, out);
+}
+
+#[inline(always)]
+fn each_dot(asked: &[i16; DIMENSIONS], others: &[Vector], out: &mut Vec<i32>) {
+    out.extend(others.iter().map(|other| dot(&other.0, asked)));
+}
+
+#[inline(always)]
+fn dot(one: &[i8; DIMENSIONS], other: &[i16; DIMENSIONS]) -> i32 {
+    one.iter().zip(other).map(|(one, other)| i32::from(i16::from(*one)) * i32::from(*other)).sum()
+}
+
+/// The sum of words' rows.
+pub(super) struct Sum([i32; DIMENSIONS]);
+
+impl Sum {
+    pub(super) fn new() -> Sum {
+        Sum([0; DIMENSIONS])
+    }
+
+    /// Adds a word `times` over; a text has at most some 10,000 words, so that no sum overflows.
+    pub(super) fn add(&mut self, number: usize, times: i32) {
+        for (sum, value) in self.0.iter_mut().zip(table().row(number)) {
+            *sum += i32::from(*value as i8) * times;
+        }
+    }
+
+    /// Its direction.
+    pub(super) fn vector(&self) -> Vector {
+        let squares: u64 = self.0.iter().map(|value| u64::from(value.unsigned_abs()).pow(2)).sum();
+        let length = squares.isqrt() as i64;
+        if length == 0 {
+            return Vector::NONE;
+        }
+        // No number is greater than the length: what is brought to 127 fits.
+        Vector(self.0.map(|value| (2 * LENGTH * i64::from(value) + length).div_euclid(2 * length) as i8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    fn vector_of(text: &str) -> Vector {
+        let mut sum = Sum::new();
+        super::super::token::each_word(text, |word| {
+            if let Some(number) = table().number(word) {
+                sum.add(number, 1);
+            }
+        });
+        sum.vector()
+    }
+
+    #[test]
+    fn the_table_is_the_one_that_nodes_name() {
+        assert!(data_encoding::HEXLOWER.encode(&Sha256::digest(BYTES)).starts_with(TABLE));
+        assert_eq!(table().len(), 32_000);
+        assert!((1..table().len()).all(|at| table().word(at - 1) < table().word(at)));
+        for number in [0, 1, 17_000, 31_999] {
+            assert_eq!(table().number(table().word(number)), Some(number));
+        }
+        assert_eq!(table().number("qwrtzuiop"), None);
+    }
+
+    #[test]
+    fn a_table_that_is_cut_off_has_no_words() {
+        for size in [0, 3, HEAD_BYTES, 5_000, BYTES.len() - 1] {
+            assert_eq!(Table::read(&BYTES[..size]).len(), 0);
+        }
+    }
+
+    #[test]
+    fn what_means_the_same_is_nearer_than_what_does_not() {
+        let near = |one: &str, other: &str| vector_of(one).nearness(&vector_of(other));
+        assert!(near("credit card", "payment") > near("credit card", "weather"));
+        assert!(near("email", "inbox message") > near("email", "kubernetes cluster"));
+        assert_eq!(near("", "weather"), 0);
+        assert!(Vector::NONE.is_none() && !vector_of("weather").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_to_multiply_give_the_same(
+            numbers in prop::collection::vec(prop::collection::vec(any::<i8>(), DIMENSIONS), 2..20),
+        ) {
+            let vectors: Vec<Vector> =
+                numbers.into_iter().map(|it| Vector(it.try_into().unwrap())).collect();
+            let (mut fast, mut plain) = (Vec::new(), Vec::new());
+            vectors[0].each_nearness(&vectors[1..], &mut fast);
+            each_dot(&vectors[0].wide(), &vectors[1..], &mut plain);
+            let exact = |other: &Vector| vectors[0].0.iter().zip(other.0).map(|(a, b)| i32::from(*a) * i32::from(b)).sum();
+            let expected: Vec<i32> = vectors[1..].iter().map(exact).collect();
+            prop_assert_eq!(&fast, &plain);
+            prop_assert_eq!(plain, expected);
+        }
+
+        #[test]
+        fn a_vector_has_the_length_of_all_others(words in prop::collection::vec((0..32_000usize, 1..10i32), 1..200)) {
+            let mut sum = Sum::new();
+            words.iter().for_each(|(number, times)| sum.add(*number, *times));
+            let vector = sum.vector();
+            // Each number is rounded by a half at most.
+            prop_assert!(vector.is_none() || (vector.nearness(&vector) - ONE).abs() < 2_500, "{vector:?}");
+        }
+    }
+}
