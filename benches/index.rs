@@ -3,6 +3,7 @@
 //! Prints percentiles over queries drawn at random, as the index has promises for the slowest hundredth. Memory is the
 //! growth of the resident set (Linux), allocator overhead included.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use aop::proto::identity::AgentId;
@@ -13,6 +14,9 @@ use rand_chacha::ChaCha8Rng;
 
 const WORDS: usize = 20_000;
 const QUERIES: usize = 3000;
+/// Where the common words are taken from: as a node meets them, most are known to the table of meanings.
+const TEXTS: &str = include_str!("../tests/search/agents.json");
+const QUESTIONS: &str = include_str!("../tests/search/queries.json");
 
 struct Agent {
     id: AgentId,
@@ -46,7 +50,8 @@ fn main() {
 
 fn measure(entries: usize) {
     let rng = &mut ChaCha8Rng::seed_from_u64(7);
-    let vocabulary: Vec<String> = (0..WORDS).map(|at| word(at, rng)).collect();
+    let mut vocabulary = words_of(TEXTS);
+    vocabulary.extend((vocabulary.len()..WORDS).map(|at| word(at, rng)));
     let agents: Vec<Agent> = (0..entries).map(|at| agent(at, &vocabulary, rng)).collect();
     println!("{entries} entries, descriptions of 300 bytes, 6 labels");
 
@@ -76,6 +81,18 @@ fn measure(entries: usize) {
         Query { text: words, tags: vec![label("tag", rng)], ..Query::default() }
     });
     query("the two most common words", &mut |_| text(format!("{} {}", vocabulary[0], vocabulary[1])));
+    let questions: Vec<&str> =
+        QUESTIONS.split("\"text\": \"").skip(1).filter_map(|it| it.split('"').next()).collect();
+    query("what people ask", &mut |rng| text(questions[rng.random_range(0..questions.len())].into()));
+    query("four words that nobody knows", &mut |rng| {
+        text((0..4).map(|_| format!("{}qx{} ", word(99, rng), word(99, rng))).collect())
+    });
+    query("1,024 bytes of letters", &mut |rng| {
+        text((0..1_024).map(|_| char::from(b'a' + rng.random_range(0..26))).collect())
+    });
+    query("1,024 bytes of words that are one slip from others", &mut |rng| {
+        text((0..150).map(|_| format!("{}q ", pick(&vocabulary, rng))).collect())
+    });
     query("the 32 most common words", &mut |_| text(vocabulary[..32].join(" ")));
     query("everything in a zone", &mut |_| Query { zone: "z1.org".parse().ok(), ..Query::default() });
     query("everything", &mut |_| Query::default());
@@ -107,6 +124,17 @@ fn report(name: &str, times: &mut [Duration]) {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_nanos() as f64 / 1e3;
     println!("  {name}: p50 {:.1} µs, p99 {:.1} µs, max {:.1} µs", at(0.5), at(0.99), at(1.0));
+}
+
+/// The distinct words of a text, the most common first.
+fn words_of(text: &str) -> Vec<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for word in text.split(|letter: char| !letter.is_ascii_alphabetic()).filter(|word| word.len() > 2) {
+        *counts.entry(word.to_ascii_lowercase()).or_default() += 1;
+    }
+    let mut words: Vec<(usize, String)> = counts.into_iter().map(|(word, count)| (count, word)).collect();
+    words.sort_by(|one, other| other.cmp(one));
+    words.into_iter().map(|(_, word)| word).collect()
 }
 
 /// A made-up word, the common ones short as in a language; 300 bytes hold about 42, as in English.

@@ -22,7 +22,7 @@ use super::message::{ALIVE_MAX, Alive};
 use super::name::{FullName, ZoneId, ZoneName};
 use super::query::{Find, TreeZone, ZoneStatus};
 use super::record::Record;
-use super::search::{Cursor, PAGE_HITS_MAX, Query, label, words_asked};
+use super::search::{Asked, Cursor, PAGE_HITS_MAX, Query, label};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -400,7 +400,7 @@ impl Question {
     pub(super) fn sense(&self) -> Vec<u8> {
         let mut question = self.clone().within(Duration::ZERO, Duration::ZERO);
         if let Question::Find(search) = &mut question {
-            search.text = words_asked(&search.text).join(" ");
+            search.text = Asked::of(&search.text).sense();
             for labels in [&mut search.tags, &mut search.capabilities] {
                 labels.iter_mut().for_each(|it| *it = label(it));
                 labels.sort();

@@ -17,8 +17,6 @@ use super::zone::{Zone, Zones, presence};
 
 /// Similar names offered for an unknown one.
 const SUGGESTIONS_MAX: usize = 5;
-/// Agents that may wait for the index: as many as enter it in about 5 ms, which whoever asks next then waits.
-const UNINDEXED_MAX: usize = 256;
 
 /// Candidates that an answer names: each costs whoever reads it a look.
 const CANDIDATES_MAX: usize = 10;
@@ -204,10 +202,10 @@ impl Directory {
         self.indexed(zones).by_name(name)
     }
 
-    /// Enters what waits where too much does.
-    pub(super) fn keep_up(&mut self, zones: &mut Zones) {
+    /// Enters what waits where more than `most` does.
+    pub(super) fn keep_up(&mut self, zones: &mut Zones, most: usize) {
         let of_served = zones.values().map(|zone| zone.records.unindexed());
-        if of_served.sum::<usize>() + zones.below().unindexed() > UNINDEXED_MAX {
+        if of_served.sum::<usize>() + zones.below().unindexed() > most {
             self.indexed(zones);
         }
     }

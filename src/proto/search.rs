@@ -32,7 +32,6 @@ use std::sync::Arc;
 use roaring::{MultiOps, RoaringBitmap};
 
 pub use self::asked::Asked;
-pub(super) use self::asked::words_asked;
 use self::growth::make_room;
 use self::labels::Labels;
 pub use self::meaning::TABLE;

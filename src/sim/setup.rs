@@ -86,7 +86,9 @@ impl Setup {
         let delegation_grants = grants
             .map(|(zone, granted)| (zone.clone(), granted.to_delegate(zone, key, &self.owned)))
             .collect();
-        let config = Config { bootstrap_peers, zone_keys, delegation_grants, ..self.config.clone() };
+        let unindexed_max = usize::MAX;
+        let config =
+            Config { bootstrap_peers, zone_keys, delegation_grants, unindexed_max, ..self.config.clone() };
         match of(|zone| &zone.members) {
             // The default stays, which is the root zone.
             members if members.is_empty() => Config { follows: of(|zone| &zone.followers), ..config },

@@ -5,6 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../mcp/installed.rs"]
+#[expect(dead_code, reason = "no Node here")]
+mod installed;
+mod table;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use aop::proto::identity::AgentId;

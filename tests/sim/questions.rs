@@ -175,3 +175,58 @@ fn every_node_sees_the_whole_tree() {
         assert!(tree.iter().all(|it| !it.gateways.is_empty()), "{node} {tree:?}");
     }
 }
+
+/// One ranking of the world: the ten best, in their order and with their scores, from a gateway that holds all, from members
+/// of other zones that ask, and page after page.
+#[test]
+fn a_gateway_a_member_and_one_that_holds_all_rank_alike() {
+    let mut world = tree_by(11, Config::default());
+    let descriptions = [
+        "Books cheap flights and hotels",
+        "Accepts credit card payments online",
+        "Sends email to customers",
+        "Reads invoices and receipts",
+        "Weather forecast for any city",
+        "sendEmail through a mail server",
+        "Charges customers and refunds them",
+        "Finds trains, flights and ferries",
+        "Answers mail of an inbox",
+        "Keeps a GitHub repository tidy",
+        "Plans routes for drivers",
+        "Stores notes and searches them",
+    ];
+    for (at, description) in descriptions.iter().cycle().take(48).enumerate() {
+        let node = at % 9;
+        let home = world.member_of(node)[0].clone();
+        world.submit_in(5_000, node, home, offer(&format!("agent-{node}-{at}"), description));
+    }
+    run(&mut world, 240_000);
+    let mut page = |node: usize, text: &str, limit: usize| -> Vec<(String, u32)> {
+        let query = Query { text: text.into(), ..Query::default() };
+        let (mut after, mut ranking) = (None, Vec::new());
+        while ranking.len() < 10 {
+            let find = Find { query: query.clone(), limit, after, ..Find::default() };
+            let Reply::Found(answer) = ask(&mut world, node, Command::Find(find)) else {
+                panic!("no answer")
+            };
+            assert!(answer.is_complete(), "{node}: {:?}", answer.zones);
+            let hits = answer.found.iter();
+            ranking.extend(hits.map(|found| (found.record.name.to_string(), found.score.to_bits())));
+            after = answer.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        ranking.truncate(10);
+        ranking
+    };
+    for text in ["charge a credit card", "send an emial", "cheap flihgts", "git hub", "take payments", "mail"]
+    {
+        let whole = page(0, text, 10);
+        assert!(whole.len() > 3, "{text}: {whole:?}");
+        for node in [1, 2, 4, 5, 6, 7, 8] {
+            assert_eq!(page(node, text, 10), whole, "{text} at {node}");
+        }
+        assert_eq!(page(ASKER, text, 3), whole, "{text} in pages of three");
+    }
+}

@@ -441,7 +441,7 @@ impl Turn<'_> {
         let ctx = &mut self.ctx;
         self.zones.values_mut().for_each(|zone| zone.records.publish_own(ctx));
         self.directory.forget(&self.overlay.take_dropped());
-        self.directory.keep_up(self.zones);
+        self.directory.keep_up(self.zones, self.ctx.config.unindexed_max);
     }
 }
 

@@ -70,10 +70,9 @@ impl Asked {
             places.insert(stem, asked.terms.len());
             asked.terms.push(Term::of(word, stem, &mut corrected));
         }
-        let pairs = words.windows(2).zip(stems.windows(2));
-        let joined = pairs.filter_map(|(words, stems)| Some((joined(&words[0], &words[1])?, stems)));
         let mut whole: Vec<String> = Vec::new();
-        for (joined, stems) in joined {
+        for (words, stems) in words.windows(2).zip(stems.windows(2)) {
+            let Some(joined) = joined(words, stems) else { continue };
             for place in stems.iter().filter_map(|stem| places.get(&**stem)) {
                 asked.terms[*place].joined.push(joined.clone());
             }
@@ -87,6 +86,13 @@ impl Asked {
             asked.idle.truncate(QUERY_WORDS_MAX);
         }
         asked
+    }
+
+    /// What two questions have in common that find the same, whatever their spelling.
+    pub(in crate::proto) fn sense(&self) -> String {
+        let words = self.terms.iter().flat_map(|term| std::iter::once(&term.word).chain(&term.joined));
+        let words: Vec<&str> = words.chain(&self.idle).map(String::as_str).collect();
+        words.join(" ")
     }
 
     /// Why an entry answers it.
@@ -173,10 +179,10 @@ impl Asked {
 }
 
 /// The words of a question in their order, folded: parts in the place of words in camelCase, pairs of letters where there are
-/// no spaces. With the same words two questions are one.
+/// no spaces.
 ///
 /// Cut before it is read: the cost of splitting a text into words must not follow what a stranger sends.
-pub(in crate::proto) fn words_asked(text: &str) -> Vec<String> {
+fn words_asked(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     token::each_asked(&text[..text.floor_char_boundary(QUERY_BYTES_MAX)], |word| {
         if words.len() < 2 * QUERY_WORDS_MAX {
@@ -186,9 +192,15 @@ pub(in crate::proto) fn words_asked(text: &str) -> Vec<String> {
     words
 }
 
-fn joined(one: &str, other: &str) -> Option<String> {
-    (one.is_ascii() && other.is_ascii() && one.len() + other.len() <= token::WORD_BYTES_MAX)
-        .then(|| token::stem(&[one, other].concat()).into_owned())
+/// Two neighbours written together. With a word that decides nothing only what is known to be one: `you tube`, and no `the text`.
+fn joined(words: &[String], stems: &[String]) -> Option<String> {
+    let word = words.concat();
+    if !word.is_ascii() || word.len() > token::WORD_BYTES_MAX || stems[0] == stems[1] {
+        return None;
+    }
+    let joined = token::stem(&word).into_owned();
+    let is_known = || table().number(&joined).is_some();
+    (!stems.iter().any(|stem| token::is_idle(stem)) || is_known()).then_some(joined)
 }
 
 impl Term {
