@@ -226,7 +226,9 @@ impl Term {
         if self.word == stem || self.joined.iter().any(|joined| joined == stem) {
             return Some(AS_ASKED);
         }
-        let slipped = Slipped::new(&self.word).filter(|_| self.is_rare);
+        // Who slips at the first letter of a name that no table knows is not helped: all words of an index would be compared.
+        let slipped =
+            Slipped::new(&self.word).filter(|it| self.is_rare && stem.starts_with(it.first_letter()));
         let slips =
             slipped.and_then(|slipped| slipped.from(letters(stem), || stem)).filter(|slips| *slips > 0);
         let begun = || prefixes(&self.word).any(|begin| self.is_rare && begin == stem).then_some(ONE_SLIP);
@@ -274,7 +276,7 @@ fn few_slips_away(stem: &str) -> Vec<(String, f32)> {
         let slips = |number| slipped.from(table().letters()[number], || table().word(number));
         numbers.filter_map(|number| Some((slips(number)?, table().rarity(number), number))).collect()
     };
-    let alike = table().begun_by(stem.chars().next().unwrap_or_default());
+    let alike = table().begun_by(slipped.first_letter());
     let mut found = near(alike);
     if found.is_empty() {
         found = near(0..table().len());

@@ -12,7 +12,7 @@ const HOLES_MAX: usize = 4096;
 /// Ids that may be free, beside a quarter of all: a small dictionary is not numbered anew.
 const FREE_MAX: usize = 64;
 /// Stands for the new id of a free one.
-pub(super) const GONE: u32 = u32::MAX;
+const GONE: u32 = u32::MAX;
 
 /// Texts and what is known of each. Ids are reused after release.
 #[derive(Debug, Default)]
@@ -31,6 +31,8 @@ struct Slot<T> {
     /// Where the text begins: the room of zones bounds all of them far below 4 GiB.
     at: u32,
     length: u16,
+    /// Of the owner, where there is room: 0 at first.
+    mark: u16,
     value: T,
 }
 
@@ -54,7 +56,8 @@ impl<T: Default> Dictionary<T> {
             return self.order[place.block][place.at];
         }
         make_room_for(&mut self.texts, text.len());
-        let slot = Slot { at: self.texts.len() as u32, length: text.len() as u16, value: T::default() };
+        let slot =
+            Slot { at: self.texts.len() as u32, length: text.len() as u16, mark: 0, value: T::default() };
         self.texts.push_str(text);
         let id = match self.free.pop() {
             Some(id) => {
@@ -75,6 +78,24 @@ impl<T: Default> Dictionary<T> {
     pub(super) fn text(&self, id: u32) -> &str {
         let Slot { at, length, .. } = self.slots[id as usize];
         &self.texts[at as usize..at as usize + usize::from(length)]
+    }
+
+    /// Marks an interned text with a number.
+    pub(super) fn mark(&mut self, id: u32, mark: u16) {
+        self.slots[id as usize].mark = mark;
+    }
+
+    /// The number with which an interned text is marked; 0 where it is not.
+    pub(super) fn marked(&self, id: u32) -> u16 {
+        self.slots[id as usize].mark
+    }
+
+    /// The texts that begin with a letter, in their order.
+    pub(super) fn begun_by(&self, letter: char) -> impl Iterator<Item = &str> {
+        let first = self.place(letter.encode_utf8(&mut [0; 4]));
+        let blocks = self.order.iter().skip(first.block).enumerate();
+        let ids = blocks.flat_map(move |(block, ids)| &ids[if block == 0 { first.at } else { 0 }..]);
+        ids.map(|id| self.text(*id)).take_while(move |text| text.starts_with(letter))
     }
 
     /// What is known of an interned text.

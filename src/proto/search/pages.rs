@@ -86,16 +86,14 @@ impl Index {
 
     /// The lists of entries that have the words of a question, or what stands for them.
     fn terms(&self, asked: &Asked) -> Vec<Term<'_>> {
-        let rare: Vec<Option<Slipped<'_>>> =
-            asked.terms.iter().map(|term| Slipped::new(&term.word).filter(|_| term.is_rare)).collect();
-        let mut near = self.words.near(&rare);
-        let of_term = |(place, term): (usize, &asked::Term)| {
+        let of_term = |term: &asked::Term| {
             let mut lists: Vec<(Matches<'_>, f32)> = Vec::new();
             let mut seen: BTreeSet<&str> = BTreeSet::new();
             lists.extend(self.matches(&term.word).map(|it| (it, asked::AS_ASKED)));
             seen.insert(&term.word);
-            let near = near.get_mut(place).map(std::mem::take).unwrap_or_default();
-            let alike = near.into_iter().map(|(word, slips)| (word, asked::Term::worth(slips)));
+            let slipped = Slipped::new(&term.word).filter(|_| term.is_rare);
+            let near = slipped.map(|slipped| self.words.near(&slipped)).unwrap_or_default();
+            let alike = near.into_iter().map(|(slips, word)| (word, asked::Term::worth(slips)));
             let joined = term.joined.iter().map(|word| (&**word, asked::AS_ASKED));
             let begun = asked::prefixes(&term.word).filter(|_| term.is_rare).map(|it| (it, asked::ONE_SLIP));
             let others = term.others.iter().map(|(word, worth)| (&**word, *worth));
@@ -106,7 +104,7 @@ impl Index {
             }
             Term { lists, weight: term.weight }
         };
-        asked.terms.iter().enumerate().map(of_term).collect()
+        asked.terms.iter().map(of_term).collect()
     }
 
     /// The entries that have a word as questions ask for it.

@@ -45,6 +45,11 @@ impl<'a> Slipped<'a> {
         (length >= SLIPPED_MIN && !is_number).then(|| Slipped { word, letters: letters(word), most })
     }
 
+    /// With which it begins.
+    pub(super) fn first_letter(&self) -> char {
+        self.word.chars().next().unwrap_or_default()
+    }
+
     /// How many slips a word with these letters is away, if it may be meant.
     pub(super) fn from<'b>(&self, letters: u32, other: impl FnOnce() -> &'b str) -> Option<usize> {
         if !may_be_within(self.most, self.letters, letters) {

@@ -4,8 +4,7 @@
 //! The memory changes no answer: it is checked against the dictionary at each use. It holds one word a place, so that
 //! words chosen to collide cost no more than words not remembered.
 
-use super::dictionary::{Dictionary, GONE};
-use super::growth::make_room;
+use super::dictionary::Dictionary;
 use super::meaning::{Sum, table};
 use super::postings::Postings;
 use super::slips::{Slipped, letters};
@@ -13,8 +12,6 @@ use super::token;
 
 /// Words that a slipped one may stand for; a crowd that makes up more is not looked at.
 const NEAR_MAX: usize = 64;
-/// Stands for the number of a word that the table of meanings lacks.
-const NO_NUMBER: u16 = u16::MAX;
 
 /// Longest word that is remembered, bytes; few are longer.
 const REMEMBERED_BYTES_MAX: usize = 16;
@@ -29,17 +26,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Debug)]
 pub(super) struct Vocabulary {
     pub(super) stems: Dictionary<Postings>,
-    /// What is known of each stem, by its id.
-    facts: Vec<Fact>,
     recent: Vec<Recent>,
-}
-
-/// What is known of a stem, so that neither its text nor the table is read again.
-#[derive(Clone, Copy, Debug)]
-struct Fact {
-    letters: u32,
-    /// Its number in the table of meanings, [`NO_NUMBER`] without one.
-    number: u16,
 }
 
 /// A word met lately. Its stem tells whether the id was given to another since.
@@ -52,7 +39,7 @@ struct Recent {
 
 impl Vocabulary {
     pub(super) fn new() -> Vocabulary {
-        Vocabulary { stems: Dictionary::default(), facts: Vec::new(), recent: Vec::new() }
+        Vocabulary { stems: Dictionary::default(), recent: Vec::new() }
     }
 
     /// The id of a folded word that is not stemmed yet.
@@ -75,19 +62,15 @@ impl Vocabulary {
         id
     }
 
+    /// The id of a stem; a new one is marked with its place in the table of meanings, so that it is looked up once.
     fn intern(&mut self, stem: &str) -> u32 {
         let words = self.stems.len();
         let id = self.stems.intern(stem);
-        if self.stems.len() > words {
-            let number = table().number(stem).and_then(|number| u16::try_from(number).ok());
-            let fact = Fact { letters: letters(stem), number: number.unwrap_or(NO_NUMBER) };
-            match self.facts.get_mut(id as usize) {
-                Some(of_another) => *of_another = fact,
-                None => {
-                    make_room(&mut self.facts);
-                    self.facts.push(fact);
-                }
-            }
+        if self.stems.len() > words
+            && let Some(number) = table().number(stem)
+            && let Ok(mark) = u16::try_from(number + 1)
+        {
+            self.stems.mark(id, mark);
         }
         id
     }
@@ -99,40 +82,24 @@ impl Vocabulary {
 
     /// Adds what a word means to the meaning of a text that has it so many times.
     pub(super) fn add_meaning(&self, id: u32, times: usize, sum: &mut Sum) {
-        let number = self.facts[id as usize].number;
-        if number != NO_NUMBER {
+        if let Some(number) = self.stems.marked(id).checked_sub(1) {
             sum.add(usize::from(number), times as i32);
         }
     }
 
-    /// For each of some slipped words those few slips away, the nearest first: [`NEAR_MAX`] at most.
-    pub(super) fn near(&self, slipped: &[Option<Slipped<'_>>]) -> Vec<Vec<(&str, usize)>> {
-        let asked: Vec<(usize, &Slipped<'_>)> =
-            slipped.iter().enumerate().filter_map(|(place, it)| Some((place, it.as_ref()?))).collect();
-        let mut near: Vec<Vec<(usize, &str)>> = slipped.iter().map(|_| Vec::new()).collect();
-        if asked.is_empty() {
-            return Vec::new();
-        }
-        for (id, fact) in self.facts.iter().enumerate() {
-            for (place, slipped) in &asked {
-                let text = || self.stems.text(id as u32);
-                if let Some(slips) = slipped.from(fact.letters, text).filter(|slips| *slips > 0) {
-                    near[*place].push((slips, text()));
-                }
-            }
-        }
-        near.iter_mut().for_each(|of| of.sort_unstable());
-        let nearest = near.into_iter().map(|of| of.into_iter().take(NEAR_MAX));
-        nearest.map(|of| of.map(|(slips, text)| (text, slips)).collect()).collect()
+    /// The words with the first letter of a slipped one that are few slips away, the nearest first: [`NEAR_MAX`] at most.
+    pub(super) fn near(&self, slipped: &Slipped<'_>) -> Vec<(usize, &str)> {
+        let alike = self.stems.begun_by(slipped.first_letter());
+        let slips = |text: &str| slipped.from(letters(text), || text).filter(|slips| *slips > 0);
+        let mut near: Vec<(usize, &str)> = alike.filter_map(|text| Some((slips(text)?, text))).collect();
+        near.sort_unstable();
+        near.truncate(NEAR_MAX);
+        near
     }
 
     /// As [`Dictionary::renumber`].
     pub(super) fn renumber(&mut self) -> Option<Vec<u32>> {
         let ids = self.stems.renumber()?;
-        // New ids are in the order of the old ones, and none is greater than its old one.
-        let facts = std::mem::take(&mut self.facts);
-        let left = facts.into_iter().zip(&ids).filter(|(_, id)| **id != GONE).map(|(fact, _)| fact);
-        self.facts = left.collect();
         self.recent.fill(Recent::default());
         Some(ids)
     }
