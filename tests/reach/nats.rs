@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -15,6 +15,8 @@ const QUIC: &str = "udp/7401/quic-v1";
 const DIRECT: Duration = Duration::from_secs(2);
 /// An agent whose relay died is called through another one within this time.
 const REPLACED: Duration = Duration::from_secs(10);
+/// How long a node that is not reached looks for a relay before it says so.
+const SEARCH: Duration = Duration::from_secs(30);
 /// Where one is found within a second, none is found in this time.
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -180,5 +182,32 @@ fn a_node_that_nobody_relays_for_is_private_and_its_callers_are_told() {
         assert_eq!(answer["outcome"], "not_started", "{answer:#}");
         let found = b.ask("find a");
         assert_eq!(found["results"][0]["replicas"][0]["state"], "unreachable", "{found:#}");
+    });
+}
+
+#[test]
+fn a_node_says_that_it_found_no_relay_after_half_a_minute_and_until_there_is_one() {
+    in_lab(|lab| {
+        let seed = lab.host("seed", "203.0.113.10");
+        let _seed = seed.node("--announce /ip4/203.0.113.10/tcp/7401 --relay no");
+        let bootstrap = "--bootstrap /ip4/203.0.113.10/tcp/7401";
+        let started = Instant::now();
+        let home = lab.behind_nat("home", Nat::Symmetric, "203.0.113.2").node(bootstrap);
+        let is_told = |status: &Value| {
+            let told = status["problems"].as_array().unwrap();
+            told.iter().any(|problem| problem["code"] == "not_reachable" && problem["degrades"] == false)
+        };
+        let status = home.until(SEARCH + PATIENCE, "status", is_told);
+        assert!(started.elapsed() >= SEARCH, "too soon: {:?}", started.elapsed());
+        assert_eq!(status["reach"]["state"], "private", "{status:#}");
+
+        let relay = lab.host("relay", "203.0.113.11");
+        let relay = relay.node(&format!("--announce /ip4/203.0.113.11/tcp/7401 {bootstrap}"));
+        let status = home.until(PATIENCE, "status", |status| !is_told(status));
+        assert_eq!(
+            status["reach"],
+            json!({"state": "relayed", "addresses": [], "relays": [relay.id]}),
+            "{status:#}"
+        );
     });
 }
