@@ -176,9 +176,11 @@ fn each_dot(asked: &[i16; DIMENSIONS], others: &[Vector], out: &mut Vec<i32>) {
     out.extend(others.iter().map(|other| dot(&other.0, asked)));
 }
 
+/// At most 96 products of 127 and 127: nothing overflows. Said so, since sums that are checked are made one by one.
 #[inline(always)]
 fn dot(one: &[i8; DIMENSIONS], other: &[i16; DIMENSIONS]) -> i32 {
-    one.iter().zip(other).map(|(one, other)| i32::from(i16::from(*one)) * i32::from(*other)).sum()
+    let product = |(one, other): (&i8, &i16)| i32::from(*one).wrapping_mul(i32::from(*other));
+    one.iter().zip(other).map(product).fold(0, i32::wrapping_add)
 }
 
 /// The sum of words' rows.
@@ -189,10 +191,10 @@ impl Sum {
         Sum([0; DIMENSIONS])
     }
 
-    /// Adds a word `times` over; a text has at most some 10,000 words, so that no sum overflows.
+    /// Adds a word `times` over; a text has some 10,000 words at most, so that no sum overflows.
     pub(super) fn add(&mut self, number: usize, times: i32) {
         for (sum, value) in self.0.iter_mut().zip(table().row(number)) {
-            *sum += i32::from(*value as i8) * times;
+            *sum = sum.wrapping_add(i32::from(*value as i8).wrapping_mul(times));
         }
     }
 

@@ -56,9 +56,7 @@ impl<'a> Slipped<'a> {
             return None;
         }
         let other = other();
-        if other.chars().nth(SLIPPED_MIN - 1).is_none() {
-            return None;
-        }
+        other.chars().nth(SLIPPED_MIN - 1)?;
         slips(self.word, other, self.most)
     }
 }

@@ -38,8 +38,8 @@ fn names(answer: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_registered_is_found_page_by_page_by_words_and_by_filters() {
-    let site = Site::start(21, Setup { agents: vec![echo("tide")], ..Setup::default() }).await;
-    site.hears_of("tide").await;
+    let site = Site::start(21, Setup { agents: vec![echo("ledger")], ..Setup::default() }).await;
+    site.hears_of("ledger").await;
     let servers: Vec<Value> =
         (0..6).map(|it| server(&format!("org.example/tool-{it}"), "reads the weather")).collect();
     site.register(&json!(servers)).await;
@@ -65,8 +65,7 @@ async fn what_is_registered_is_found_page_by_page_by_words_and_by_filters() {
             None => break,
         }
     }
-    // Those with the word, and last the tide, which means something like it.
-    assert_eq!((seen.len(), scores[0]), (8, 100));
+    assert_eq!((seen.len(), scores[0]), (7, 100));
     assert!(scores.is_sorted_by(|one, next| one >= next), "{scores:?}");
 
     let filtered = |filter: Value| json!({"query": {"text": "weather sea", "filter": filter}, "pageSize": 2});
