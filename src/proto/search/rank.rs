@@ -34,6 +34,8 @@ const DILUTION: f32 = 0.75;
 const MEANING: f32 = 1.5;
 /// Nearness from which on an entry without any word of the question is found: three tenths.
 const MEANING_MIN: i32 = ONE * 3 / 10 + 1;
+/// Entries that are looked at together whether anything of them is found.
+const STRETCH: usize = 32;
 /// Scores are whole multiples of one part in so many.
 const SCORE_STEPS: f32 = 65_536.0;
 
@@ -63,7 +65,8 @@ pub(super) fn score(gained: f32, had: u8, terms: &Weights, nearness: i32) -> Opt
         _ => gained / terms.weight * (1.0 + f32::from(had) / terms.count) / 2.0,
     };
     let value = words + MEANING * (nearness.max(0) as f32 / ONE as f32);
-    Some((value * SCORE_STEPS).floor() / SCORE_STEPS)
+    // It is not negative: what is cut off rounds down.
+    Some((value * SCORE_STEPS) as u32 as f32 / SCORE_STEPS)
 }
 
 /// The words of a question together.
@@ -205,7 +208,15 @@ pub(super) fn score_all(scored: &Scored<'_>, take: &mut impl FnMut(u32, f32)) {
         match scored.only {
             None => {
                 scored.meaning.each_nearness(meanings, &mut tally.nearness);
-                (0..meanings.len()).for_each(|offset| give(&tally, offset, tally.nearness[offset]));
+                // Of most stretches nothing is found.
+                let stretches = tally.nearness.chunks(STRETCH).zip(tally.had.chunks(STRETCH)).enumerate();
+                for (stretch, (nearness, had)) in stretches {
+                    let is_near = nearness.iter().fold(i32::MIN, |most, it| most.max(*it)) >= MEANING_MIN;
+                    if is_near || had.iter().fold(0, |any, had| any | had) > 0 {
+                        let offsets = (stretch * STRETCH..).zip(nearness);
+                        offsets.for_each(|(offset, nearness)| give(&tally, offset, *nearness));
+                    }
+                }
             }
             Some(only) => {
                 let allowed = only.range(start..start + BLOCK_ENTRIES as u32);
