@@ -65,8 +65,8 @@ const MUTATIONS: &[Mutation] = &[
             Edit("src/proto/node/turn.rs", "self.ctx.out.persist();\n        let ctx", "let ctx"),
             Edit(
                 "src/proto/node/turn.rs",
-                "self.directory.keep_up(self.zones);",
-                "self.directory.keep_up(self.zones);\n        self.ctx.out.persist();",
+                "self.directory.keep_up(self.zones, self.ctx.config.unindexed_max);",
+                "self.directory.keep_up(self.zones, self.ctx.config.unindexed_max);\n        self.ctx.out.persist();",
             ),
             Edit(
                 "src/proto/context.rs",
@@ -454,12 +454,12 @@ const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "a later page is ranked by the words of its own time",
+        name: "a score that depends on what else is held",
         test: "judged",
         edits: &[Edit(
             "src/proto/search/pages.rs",
-            "let given = after.map(|cursor| &cursor.statistics).or(statistics);",
-            "let given = statistics;",
+            "count: asked.terms.len() as f32",
+            "count: (asked.terms.len() + self.len()) as f32",
         )],
     },
     Mutation {
