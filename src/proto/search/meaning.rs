@@ -145,7 +145,6 @@ impl Vector {
 
     /// The nearness to each of `others`, in their order.
     pub(super) fn each_nearness(&self, others: &[Vector], out: &mut Vec<i32>) {
-        let asked = self.wide();
         out.resize(others.len(), 0);
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
@@ -154,9 +153,9 @@ impl Vector {
                 reason = "the processor has what the function is compiled for: asked in the line above"
             )]
             // SAFETY: `each_dot_avx2` needs AVX2 and nothing else.
-            return unsafe { each_dot_avx2(&asked, others, out) };
+            return unsafe { each_dot_avx2(self, others, out) };
         }
-        each_dot(&asked, others, out);
+        each_dot(self, others, out);
     }
 
     fn wide(&self) -> [i16; DIMENSIONS] {
@@ -164,18 +163,39 @@ impl Vector {
     }
 }
 
-/// As [`each_dot`], compiled for processors with vectors of 32 bytes: a third of the time, the same integers.
+/// As [`each_dot`], on processors with vectors of 32 bytes: a fifth of the time, the same integers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn each_dot_avx2(asked: &[i16; DIMENSIONS], others: &[Vector], out: &mut [i32]) {
-    each_dot(asked, others, out);
+fn each_dot_avx2(asked: &Vector, others: &[Vector], out: &mut [i32]) {
+    use std::arch::x86_64::{
+        __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_extract_epi32, _mm_set_epi64x, _mm_shuffle_epi32,
+        _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_extracti128_si256,
+        _mm256_madd_epi16, _mm256_setzero_si256,
+    };
+    let wide = |of: &Vector| -> [__m256i; DIMENSIONS / 16] {
+        let mut wide = [_mm256_setzero_si256(); DIMENSIONS / 16];
+        for (wide, bytes) in wide.iter_mut().zip(of.0.as_chunks::<16>().0) {
+            let bytes = u128::from_le_bytes(bytes.map(i8::cast_unsigned));
+            *wide = _mm256_cvtepi8_epi16(_mm_set_epi64x((bytes >> 64) as i64, bytes as i64));
+        }
+        wide
+    };
+    let asked = wide(asked);
+    for (other, out) in others.iter().zip(out) {
+        let mut sums = _mm256_setzero_si256();
+        for (one, other) in asked.into_iter().zip(wide(other)) {
+            sums = _mm256_add_epi32(sums, _mm256_madd_epi16(one, other));
+        }
+        let four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b0100_1110>(four));
+        *out = _mm_cvtsi128_si32(two).wrapping_add(_mm_extract_epi32::<1>(two));
+    }
 }
 
-/// A plain loop: closures that the library's loops call are compiled without what the caller's processor has.
-#[inline(always)]
-fn each_dot(asked: &[i16; DIMENSIONS], others: &[Vector], out: &mut [i32]) {
+fn each_dot(asked: &Vector, others: &[Vector], out: &mut [i32]) {
+    let asked = asked.wide();
     for (other, out) in others.iter().zip(out) {
-        *out = dot(&other.0, asked);
+        *out = dot(&other.0, &asked);
     }
 }
 
@@ -273,7 +293,7 @@ mod tests {
                 numbers.into_iter().map(|it| Vector(it.try_into().unwrap())).collect();
             let (mut fast, mut plain) = (Vec::new(), vec![0; vectors.len() - 1]);
             vectors[0].each_nearness(&vectors[1..], &mut fast);
-            each_dot(&vectors[0].wide(), &vectors[1..], &mut plain);
+            each_dot(&vectors[0], &vectors[1..], &mut plain);
             let exact = |other: &Vector| vectors[0].0.iter().zip(other.0).map(|(a, b)| i32::from(*a) * i32::from(b)).sum();
             let expected: Vec<i32> = vectors[1..].iter().map(exact).collect();
             prop_assert_eq!(&fast, &plain);
