@@ -169,5 +169,5 @@ fn scores_and_their_order_are_the_same_on_every_build() {
         }
     }
     let hash = data_encoding::HEXLOWER.encode(&hash.finalize());
-    assert_eq!(hash, "f23f8b5a9eba333db32ec39898c95e0a1a3a2a5f8d9dd39ba18b2a6e0f6ac63a");
+    assert_eq!(hash, "df66d3c1faa5400ee22b161d5d546496b94927275d74e4decea67580c7fe33b7");
 }

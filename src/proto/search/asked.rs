@@ -269,17 +269,17 @@ pub(super) fn prefixes(stem: &str) -> impl Iterator<Item = &str> {
     (shortest..stem.len()).rev().filter(|end| stem.is_char_boundary(*end)).map(|end| &stem[..end])
 }
 
-/// The words of the table nearest to a slipped one, those with its first letter before others.
+/// The words of the table nearest to a slipped one: those with its first letter, and one slip away if there are none.
 fn few_slips_away(stem: &str) -> Vec<(String, f32)> {
     let Some(slipped) = Slipped::new(stem) else { return Vec::new() };
-    let near = |numbers: std::ops::Range<usize>| -> Vec<(usize, f32, usize)> {
+    let near = |slipped: &Slipped<'_>, numbers: std::ops::Range<usize>| -> Vec<(usize, f32, usize)> {
         let slips = |number| slipped.from(table().letters()[number], || table().word(number));
         numbers.filter_map(|number| Some((slips(number)?, table().rarity(number), number))).collect()
     };
     let alike = table().begun_by(slipped.first_letter());
-    let mut found = near(alike);
+    let mut found = near(&slipped, alike);
     if found.is_empty() {
-        found = near(0..table().len());
+        found = near(&slipped.by_one(), 0..table().len());
     }
     found.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)).then(one.2.cmp(&other.2)));
     let least = found.first().map_or(0, |(slips, ..)| *slips);

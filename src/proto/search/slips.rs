@@ -45,6 +45,11 @@ impl<'a> Slipped<'a> {
         (length >= SLIPPED_MIN && !is_number).then(|| Slipped { word, letters: letters(word), most })
     }
 
+    /// With one slip at most.
+    pub(super) fn by_one(self) -> Slipped<'a> {
+        Slipped { most: 1, ..self }
+    }
+
     /// With which it begins.
     pub(super) fn first_letter(&self) -> char {
         self.word.chars().next().unwrap_or_default()
