@@ -75,7 +75,7 @@ pub(super) enum Command {
     #[command(before_help = "Examples:\n\
             \x20 aop find \"summarise a pdf\"\n\
             \x20 aop find --tag weather --zone acme.org --json\n\
-            \x20 aop find -v                     # also who answered for which zone, and how old that is")]
+            \x20 aop find emial to customers -v  # also why each result is there, and who answered for which zone")]
     Find(FindArgs),
     /// Show everything known of one agent
     #[command(

@@ -92,10 +92,11 @@ impl Directory {
         self.indexed(zones).by_original_name(name)
     }
 
-    /// At most so many agents that are found by a text.
+    /// At most so many agents that are found by the words of a text.
     pub(super) fn ids_of(&mut self, zones: &mut Zones, text: &str, most: usize) -> BTreeSet<AgentId> {
         let query = Query { text: text.to_owned(), ..Query::default() };
-        self.indexed(zones).search(&query, most, None).hits.iter().map(|hit| hit.id).collect()
+        let hits = self.indexed(zones).search(&query, most, None).hits;
+        hits.iter().filter(|hit| !hit.by_meaning).map(|hit| hit.id).collect()
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.

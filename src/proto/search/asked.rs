@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::meaning::{ONE, RARITY_UNKNOWN, Sum, Vector, table};
 use super::slips::{Slipped, letters};
 use super::{Entry, Index, QUERY_BYTES_MAX, QUERY_WORDS_MAX, Why, token};
+use crate::proto::limits::LABELS_MAX;
 
 /// From this rarity on a word of the table may be a slip of another: among texts on agents it stood in two at most.
 const RARITY_RARE: f32 = 14.0;
-/// Words of a question that may be slips of others: each is compared with all words of an index.
+/// Words of a question that may be slips of others: each is compared with all words of an index that begin alike.
 const CORRECTED_MAX: usize = 4;
 /// Words of the table that one such word may stand for.
 const MEANT_MAX: usize = 2;
-/// Fewest letters of a word that another begins with, and of the halves of one that is two written together.
+/// Fewest letters of a word that another begins with.
 const PREFIX_MIN: usize = 5;
-/// See [`PREFIX_MIN`].
+/// Fewest letters of either half of a word that is two written together.
 const HALF_MIN: usize = 4;
 /// What a word is worth that stands for the asked one: as it stands there, with one slip, with two.
 pub(super) const AS_ASKED: f32 = 1.0;
@@ -131,7 +132,8 @@ impl Asked {
 
     /// Words of the question that an entry has, each as it stands in the question and as the entry has it: the best there is.
     fn found_in(&self, entry: &Entry<'_>) -> Vec<(String, String)> {
-        let labels = entry.tags.iter().chain(entry.capabilities).map(String::as_str);
+        let labels = entry.tags.iter().take(LABELS_MAX).chain(entry.capabilities.iter().take(LABELS_MAX));
+        let labels = labels.map(String::as_str);
         let texts = [entry.title, entry.original_name, entry.skills].into_iter().flatten();
         let texts = texts.chain([entry.name.agent.as_str(), entry.description]).chain(labels);
         let mut words: BTreeMap<String, String> = BTreeMap::new();
@@ -227,11 +229,11 @@ impl Term {
             return Some(AS_ASKED);
         }
         // Who slips at the first letter of a name that no table knows is not helped: all words of an index would be compared.
-        let slipped =
-            Slipped::new(&self.word).filter(|it| self.is_rare && stem.starts_with(it.first_letter()));
+        let slipped = if self.is_rare { Slipped::new(&self.word) } else { None };
+        let slipped = slipped.filter(|it| stem.starts_with(it.first_letter()));
         let slips =
             slipped.and_then(|slipped| slipped.from(letters(stem), || stem)).filter(|slips| *slips > 0);
-        let begun = || prefixes(&self.word).any(|begin| self.is_rare && begin == stem).then_some(ONE_SLIP);
+        let begun = || (self.is_rare && prefixes(&self.word).any(|begin| begin == stem)).then_some(ONE_SLIP);
         let other = || self.others.iter().find(|(word, _)| word == stem).map(|(_, worth)| *worth);
         slips.map(Term::worth).or_else(begun).or_else(other)
     }

@@ -15,6 +15,7 @@ use crate::proto::limits::LABELS_MAX;
 pub(super) const BYTES_PER_WORD: usize = 5;
 /// Parts of words in camelCase that an entry may have in any case: room for two names in a text of a few bytes.
 pub(super) const PARTS_MIN: usize = 4;
+
 impl Index {
     /// Puts the id under its name and zone, away from those of `old` where they differ.
     pub(super) fn place(&mut self, entry_id: u32, entry: &Entry<'_>, old: Option<&Row>) -> Arc<Key> {

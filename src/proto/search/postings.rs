@@ -12,7 +12,7 @@ pub(super) const BLOCK_ENTRIES: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Posting {
     pub(super) entry_id: u32,
-    /// How well the word describes the entry, above 0 and below 1; see `rank`.
+    /// How well the word describes the entry, above 0; see `rank`.
     pub(super) impact: f32,
 }
 
