@@ -111,14 +111,6 @@ pub struct Agent {
     /// Name of its language model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// How well it answers: a record has one score on every node, at most about 5. 0 where nothing was searched for.
-    pub score: f32,
-    /// Whether it has no word of the search, and means nearly the same; absent where it has one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub by_meaning: bool,
-    /// Why it is there, where that was asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<Why>,
     /// Whether `call` reaches it.
     pub callable: bool,
     /// PeerId on whose behalf it is registered.
@@ -132,6 +124,14 @@ pub struct Agent {
     pub deprecated: Option<String>,
     /// Addresses of a listing.
     pub endpoints: Vec<AgentEndpoint>,
+    /// How well it answers: a record has one score on every node, at most about 5. 0 where nothing was searched for.
+    pub score: f32,
+    /// Whether it has no word of the search, and means nearly the same; absent where it has one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_meaning: bool,
+    /// Why it is there, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
     /// Hosts that offer it.
     pub replicas: Vec<Replica>,
 }

@@ -2,6 +2,7 @@
 //! both. What a node knows becomes JSON and sentences in `view`, and nowhere else.
 
 mod agent_states;
+mod described;
 mod events;
 mod handle;
 mod imports;
@@ -23,7 +24,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use rand::Rng;
 use serde_bytes::ByteBuf;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{RwLock, broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
@@ -248,10 +249,11 @@ async fn assemble(
     let (stop, stopped) = oneshot::channel();
     let store = StoreKeeper::new(store);
     let metrics = network.metrics.clone();
-    let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
+    let node = Arc::new(RwLock::new(node));
+    let driver = Driver::new(node.clone(), network, store, requested, events.clone(), loaded.incidents);
     let expects_peers = expects_peers(&options);
     let (key, agents) = (options.identity.key(), options.agents);
-    let client = NodeClient::new(requests);
+    let client = NodeClient::new(node, requests);
     let calls = calls::start(key, agents.clone(), client.clone(), streams, inbound_calls, metrics.clone());
     let told = events.clone();
     let (card_keys, residency) = (options.card_keys, options.residency);

@@ -1,4 +1,5 @@
-//! The cloneable handle through which the surfaces reach the node. Every call is one request to the driver.
+//! The cloneable handle through which the surfaces reach the node. What memory answers is read at once; every other call is one
+//! request to the driver.
 
 mod batch;
 mod call;
@@ -7,6 +8,7 @@ mod documents;
 mod health;
 mod imports;
 mod queues;
+mod reads;
 mod register;
 mod tasks;
 
@@ -21,12 +23,11 @@ pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Mutex, broadcast};
-use tracing::Instrument;
 
 use self::health::DriverWatch;
+use super::described::Descriptions;
 use super::events::Events;
 use super::imports::Imports;
 use super::joined::{JOINED_MAX, JoinedZones};
@@ -42,18 +43,15 @@ use crate::net::driver::{Event, ReadContext};
 use crate::proto::card::{Offer, Residency};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Command, Reply, Role};
-use crate::proto::limits::ANSWER_AGE;
 use crate::proto::name::ZoneName;
-use crate::proto::query::{Answer, Find, Found, Resolution};
+use crate::proto::node::Node;
+use crate::proto::query::{Answer, Found, Resolution};
 use crate::proto::registration::{Registered, WriteError};
-use crate::proto::search::{Asked, Cursor, Query};
+use crate::proto::search::Cursor;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::names;
 
-/// Results of `find` without a limit.
-const FIND_LIMIT: usize = 20;
-/// Most results at once; larger limits are clamped.
-const LIMIT_MAX: usize = 1_000;
+/// Steps in which what a status shows of a large registry is hashed, so that whoever writes comes in between.
+const PREPARATIONS_MAX: usize = 64;
 /// Offers given to the driver at once, so that reads and gossip come in between.
 const OFFERS_AT_ONCE: usize = 64;
 
@@ -84,7 +82,7 @@ pub struct Handle {
     tasks: Tasks,
     /// Where data stays at hosts that inputs may go to, if not everywhere.
     residency: Arc<[Residency]>,
-    card_keys: Arc<CardKeys>,
+    descriptions: Descriptions,
     imports: Imports,
     pub(super) metrics: Arc<Metrics>,
     pub(super) monitor: Monitor,
@@ -103,7 +101,7 @@ impl Handle {
             joined: Arc::new(Mutex::new(of.joined)),
             tasks: Tasks::default(),
             residency: of.residency.into(),
-            card_keys: Arc::new(of.card_keys),
+            descriptions: Descriptions::new(of.card_keys),
             imports: Imports::default(),
             metrics: of.metrics,
             monitor: Monitor::default(),
@@ -267,7 +265,7 @@ impl Handle {
 
     /// The tree of zones as this node sees it.
     pub async fn zones(&self) -> Result<api::Zones, ApiError> {
-        let anchors = self.read(|seen| seen.node.config().zone_keys.clone()).await?;
+        let anchors = self.look(|node| node.config().zone_keys.clone()).await?;
         match self.command(Command::Tree, Patience::Client).await? {
             Reply::Tree(tree) => Ok(view::tree(&tree, &anchors)),
             _ => Err(view::stopped()),
@@ -300,65 +298,6 @@ impl Handle {
             }
             _ => Err(view::stopped()),
         }
-    }
-
-    /// Searches what this node holds, and says what of the asked scope that is.
-    pub async fn find(&self, query: api::FindQuery) -> Result<api::FindAnswer, ApiError> {
-        let started = std::time::Instant::now();
-        let zone = query.zone.as_deref().map(parse_zone).transpose()?;
-        let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
-        let limit = query.limit.unwrap_or(FIND_LIMIT).clamp(1, LIMIT_MAX);
-        let asked = query.why.then(|| Asked::of(&query.q));
-        let (local, max_age) = (query.local, query.max_age_ms.map_or(ANSWER_AGE, Duration::from_millis));
-        let residency = query.residency.as_deref().map(parse_residency).transpose()?;
-        let api::FindQuery { q: text, tag: tags, capability: capabilities, .. } = query;
-        let query = Query { text, zone, zones: Vec::new(), tags, capabilities, residency };
-        let span = names::find(query.zone.as_ref());
-        let find = Find { query, limit, after: cursor, local, max_age };
-        let answer = self.answer(Command::Find(find)).instrument(span.clone()).await;
-        let answer = answer.inspect_err(|error| names::failed(&span, error.code.text()))?;
-        names::found(&span, answer.is_complete(), answer.found.len());
-        let (complete, zones) = (answer.is_complete(), view::zones(&answer));
-        self.metrics.found(started.elapsed(), complete, zones.iter().map(|zone| zone.status.text()));
-        Ok(api::FindAnswer {
-            results: match asked {
-                Some(asked) => view::agents_with_why(&answer.found, &asked, &self.own()),
-                None => view::agents(&answer.found, &self.own()),
-            },
-            complete,
-            age_ms: view::age_ms(answer.age()),
-            zones,
-            cursor: answer.next.map(|cursor| cursor.to_string()),
-            elapsed_ms: view::ms(started.elapsed()),
-        })
-    }
-
-    /// One agent, whole.
-    pub async fn show(&self, agent: &str) -> Result<api::AgentDetail, ApiError> {
-        Ok(view::detail(&self.resolve(agent).await?, &self.own(), &self.card_keys))
-    }
-
-    /// Every agent of a held zone and those below, in a stable order.
-    pub async fn agents(
-        &self,
-        zone: Option<String>,
-        limit: usize,
-        cursor: Option<String>,
-    ) -> Result<api::AgentPage, ApiError> {
-        let zone = zone.as_deref().map(parse_zone).transpose()?;
-        let cursor = cursor.as_deref().map(parse_cursor).transpose()?;
-        let limit = limit.clamp(1, LIMIT_MAX);
-        let query = Query { zone, ..Query::default() };
-        let answer = self
-            .answer(Command::List(Find { query, limit, after: cursor, local: true, ..Find::default() }))
-            .await?;
-        Ok(api::AgentPage {
-            results: view::agents(&answer.found, &self.own()),
-            zones: view::zones(&answer),
-            complete: answer.is_complete(),
-            age_ms: view::age_ms(answer.age()),
-            cursor: answer.next.map(|cursor| cursor.to_string()),
-        })
     }
 
     /// Health and the state of every zone.
@@ -400,7 +339,12 @@ impl Handle {
     }
 
     fn own(&self) -> view::Own<'_> {
-        view::Own { key: self.key, agents: &self.agents, unreached: self.calls.unreached() }
+        view::Own {
+            key: self.key,
+            agents: &self.agents,
+            unreached: self.calls.unreached(),
+            descriptions: &self.descriptions,
+        }
     }
 
     async fn resolve(&self, agent: &str) -> Result<Found, ApiError> {
@@ -416,7 +360,10 @@ impl Handle {
             Resolution::Ambiguous { candidates, count, known } => {
                 Err(view::ambiguous(agent, &candidates, count, known.as_ref()))
             }
-            Resolution::Unknown(similar) => Err(view::not_found(agent, &similar)),
+            Resolution::Unknown => {
+                let similar = self.look(|node| node.similar_names(agent)).await?;
+                Err(view::not_found(agent, &similar))
+            }
             Resolution::NotSynced => Err(view::not_synced(agent)),
         }
     }
@@ -432,6 +379,10 @@ impl Handle {
         self.node.command(command, patience).await.map_err(view::unanswered)
     }
 
+    async fn look<T>(&self, question: impl FnOnce(&Node) -> T) -> Result<T, ApiError> {
+        self.node.look(question).await.map_err(view::unanswered)
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut ReadContext<'_>) -> T + Send + 'static,
@@ -441,6 +392,13 @@ impl Handle {
 }
 
 async fn snapshot(handle: &Handle, detail: Detail) -> Result<Snapshot, ApiError> {
+    if detail != Detail::Numbers {
+        for _ in 0..PREPARATIONS_MAX {
+            if handle.read(Snapshot::prepare).await? {
+                break;
+            }
+        }
+    }
     handle.read(move |seen| Snapshot::take(seen, detail)).await
 }
 
@@ -470,6 +428,8 @@ fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::host::{Options, start};
     use crate::net::REQUESTS_MAX;

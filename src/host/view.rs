@@ -14,7 +14,7 @@ mod tree;
 
 use std::time::Duration;
 
-pub(super) use self::agent::{Own, age_ms, agents, agents_with_why, detail, owner, registered, zones};
+pub(super) use self::agent::{Own, Shown, age_ms, agent, detail_members, members, owner, registered, zones};
 pub(super) use self::call::{call_answer, call_event, not_callable, not_made, seen_call};
 pub use self::doctor::unmade_checks;
 pub(super) use self::doctor::{Examined, diagnosis};

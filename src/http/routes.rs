@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
@@ -23,8 +23,8 @@ use super::queues;
 use super::tasks;
 use super::zones;
 use crate::api::{
-    AgentDetail, AgentPage, Diagnosis, FindAnswer, History, Owner, Owners, Peers, Refused, RegisterAnswer,
-    Registered, SeenCalls, Status, TrustOwner,
+    Diagnosis, History, Owner, Owners, Peers, Refused, RegisterAnswer, Registered, SeenCalls, Status,
+    TrustOwner,
 };
 use crate::document::{self, Reading, Refusal, documents_in, read_all};
 use crate::host::{Handle, HealthClient};
@@ -44,6 +44,15 @@ const NOT_RUN: &str = "`[agent.run]` takes effect only in a file given to the no
 const OPENAPI: &str = include_str!("openapi.json");
 
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
+/// JSON that is made.
+struct Made(Vec<u8>);
+
+impl IntoResponse for Made {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.0).into_response()
+    }
+}
+
 /// A document as it was read.
 type Document = Result<Reading, Refusal>;
 
@@ -109,21 +118,21 @@ pub(super) fn router(
         .merge(mcp)
 }
 
-async fn find(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<FindAnswer> {
+async fn find(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Result<Made, Failure> {
     let query = query::find(raw.as_deref())?;
-    Ok(Json(api.handle.find(query).await?))
+    Ok(Made(api.handle.find_json(query).await?))
 }
 
-async fn agents(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<AgentPage> {
+async fn agents(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Result<Made, Failure> {
     let page = query::page(raw.as_deref())?;
-    Ok(Json(api.handle.agents(page.zone, page.limit, page.cursor).await?))
+    Ok(Made(api.handle.agents_json(page.zone, page.limit, page.cursor).await?))
 }
 
 async fn show(
     State(api): State<Arc<Api>>,
     agent: Result<Path<String>, PathRejection>,
-) -> Answer<AgentDetail> {
-    Ok(Json(api.handle.show(&named(agent)?).await?))
+) -> Result<Made, Failure> {
+    Ok(Made(api.handle.show_json(&named(agent)?).await?))
 }
 
 async fn deregister(

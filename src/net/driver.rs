@@ -1,5 +1,8 @@
-//! The one task that owns node, network and store. It turns what happens into inputs of the node and performs the
+//! The one task that changes the node, and owns network and store. It turns what happens into inputs of the node and performs the
 //! node's outputs in order; it decides nothing.
+//!
+//! A turn, with all that it wants performed, has the node to itself: whoever looks at it beside the driver sees nothing that is not
+//! kept. Lock and driver take turns in the order of their asking, so neither many readers nor many writes hold up the other.
 //!
 //! Outputs of the commands that were ready at one time are performed together: all their store writes first, with one
 //! sync of the disk, then everything they justify. A store that fails ends nothing: the node is told, and the store is looked
@@ -12,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{RwLock, broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -107,7 +110,7 @@ struct Conversation {
 }
 
 pub(crate) struct Driver {
-    node: Node,
+    node: Arc<RwLock<Node>>,
     network: Network,
     store: StoreKeeper,
     requests: mpsc::Receiver<Request>,
@@ -131,7 +134,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(
-        node: Node,
+        node: Arc<RwLock<Node>>,
         network: Network,
         store: StoreKeeper,
         requests: mpsc::Receiver<Request>,
@@ -166,14 +169,18 @@ impl Driver {
     /// # Errors
     /// The store did not close well.
     pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
-        self.tell_addresses();
-        // The node wants things from its making on; they do not wait for the first event.
-        self.perform();
+        let shared = self.node.clone();
+        let mut wake = {
+            let mut node = shared.write().await;
+            self.tell_addresses(&mut node);
+            // The node wants things from its making on; they do not wait for the first event.
+            self.perform(&mut node);
+            wake(&node)
+        };
         loop {
-            let wake = self.wake();
             // No `biased`: a flood from one source must not starve the timer or the stop.
             let happened = tokio::select! {
-                _ = &mut stop => return self.leave().await,
+                _ = &mut stop => break,
                 Some(request) = self.requests.recv() => Happened::Asked(request),
                 event = self.network.next() => Happened::Network(event),
                 Some((conversation, answer)) = self.responded.recv() => Happened::Answered(conversation, answer),
@@ -182,47 +189,49 @@ impl Driver {
                 () = tokio::time::sleep_until(wake) => Happened::Due,
             };
             let began = Instant::now();
-            self.handle(happened);
-            self.perform();
+            let mut node = shared.write().await;
+            self.handle(&mut node, happened);
+            self.perform(&mut node);
+            wake = self::wake(&node);
+            drop(node);
             // With all that it led to: what a peer gives is stored and published as well.
             if let Some((peer, since)) = self.at_work.take() {
                 self.network.charge_request(&peer, since.elapsed());
             }
             self.metrics.driver_turn.observe(began.elapsed());
         }
+        let mut node = shared.write().await;
+        self.command(&mut node, Command::Leave, None);
+        self.perform(&mut node);
+        drop(node);
+        self.leave().await
     }
 
-    fn handle(&mut self, happened: Happened) {
+    fn handle(&mut self, node: &mut Node, happened: Happened) {
         match happened {
-            Happened::Asked(request) => self.handle_requests(request),
-            Happened::Network(event) => self.handle_network(event),
-            Happened::Answered(conversation, answer) => self.handle_response(conversation, answer),
-            Happened::Recovered(recovery) => self.handle_recovery(recovery),
-            Happened::Moved => self.tell_addresses(),
-            Happened::Due => self.node.handle_timeout(wall_clock()),
+            Happened::Asked(request) => self.handle_requests(node, request),
+            Happened::Network(event) => self.handle_network(node, event),
+            Happened::Answered(conversation, answer) => self.handle_response(node, conversation, answer),
+            Happened::Recovered(recovery) => self.handle_recovery(node, recovery),
+            Happened::Moved => self.tell_addresses(node),
+            Happened::Due => node.handle_timeout(wall_clock()),
         }
     }
 
-    fn tell_addresses(&mut self) {
+    fn tell_addresses(&mut self, node: &mut Node) {
         let addresses = as_contact(&self.addresses.borrow_and_update());
-        self.node.handle(wall_clock(), Input::Addresses(addresses));
-    }
-
-    /// The node counts in wall time; a sleep is a duration, so a clock that is set meanwhile does not stretch it.
-    fn wake(&self) -> Instant {
-        let wait = self.node.poll_timeout().map_or(SLEEP_MAX, |due| due.since(wall_clock()));
-        Instant::now() + wait.min(SLEEP_MAX)
+        node.handle(wall_clock(), Input::Addresses(addresses));
     }
 
     /// Commands that are ready share one sync of the disk. A question before the first change does not wait for it.
-    fn handle_requests(&mut self, first: Request) {
+    fn handle_requests(&mut self, node: &mut Node, first: Request) {
         let (mut request, mut changes) = (first, false);
         for taken in 1.. {
             // Once a change waits for the sync, what comes behind it waits too: replies keep their order.
             changes |= matches!(&request, Request::Command(command, _) if !command.is_question());
-            self.handle_request(request);
+            self.handle_request(node, request);
             if !changes {
-                self.perform();
+                self.perform(node);
             }
             // Clients that never pause must not keep the network waiting.
             if taken == COMMANDS_AT_ONCE {
@@ -235,11 +244,11 @@ impl Driver {
         }
     }
 
-    fn handle_request(&mut self, request: Request) {
+    fn handle_request(&mut self, node: &mut Node, request: Request) {
         match request {
-            Request::Command(command, reply) => self.command(*command, Some(reply)),
+            Request::Command(command, reply) => self.command(node, *command, Some(reply)),
             Request::Read(read) => read(&mut ReadContext {
-                node: &mut self.node,
+                node,
                 network: &mut self.network,
                 incidents: &self.incidents,
                 started: self.started,
@@ -247,17 +256,17 @@ impl Driver {
         }
     }
 
-    fn command(&mut self, command: Command, reply: Option<oneshot::Sender<Reply>>) {
+    fn command(&mut self, node: &mut Node, command: Command, reply: Option<oneshot::Sender<Reply>>) {
         self.next_id += 1;
         let id = self.next_id;
         if let Some(reply) = reply {
             // Before the node is asked: it may reply within the same turn.
             self.replies.insert(id, reply);
         }
-        self.node.handle(wall_clock(), Input::Command { id, command });
+        node.handle(wall_clock(), Input::Command { id, command });
     }
 
-    fn handle_network(&mut self, event: NetworkEvent) {
+    fn handle_network(&mut self, node: &mut Node, event: NetworkEvent) {
         let now = wall_clock();
         match event {
             NetworkEvent::Connected { peer, outbound, addresses } => {
@@ -265,51 +274,51 @@ impl Driver {
                 // Kept for the subscriptions that follow: they do not say who dialed.
                 let dialed = if outbound { Dialed::ByUs } else { Dialed::ByThem };
                 self.dialed.insert(peer, dialed);
-                self.node.handle(now, Input::Connected { peer, dialed });
-                self.node.handle(now, Input::PeerAddresses { peer, addresses: as_contact(&addresses) });
+                node.handle(now, Input::Connected { peer, dialed });
+                node.handle(now, Input::PeerAddresses { peer, addresses: as_contact(&addresses) });
                 self.tell(Event::Connected(peer));
             }
             NetworkEvent::Disconnected { peer } => {
                 tracing::info!(event = "peer_disconnected", %peer, "peer disconnected");
                 self.dialed.remove(&peer);
-                self.node.handle(now, Input::PeerLeft { peer, zone: None });
+                node.handle(now, Input::PeerLeft { peer, zone: None });
                 self.tell(Event::Disconnected(peer));
             }
             NetworkEvent::Subscribed { peer, zone } => {
                 // Unknown counts as theirs: this side then only looks for itself a little later.
                 let dialed = self.dialed.get(&peer).copied().unwrap_or(Dialed::ByThem);
-                self.node.handle(now, Input::PeerJoined { peer, zone, dialed });
+                node.handle(now, Input::PeerJoined { peer, zone, dialed });
             }
             NetworkEvent::Unsubscribed { peer, zone } => {
-                self.node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
+                node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
             }
             NetworkEvent::ZonePeers { zone, peers } => {
-                self.node.handle(now, Input::ZonePeers { zone, peers });
+                node.handle(now, Input::ZonePeers { zone, peers });
             }
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
-                self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
+                node.handle(now, Input::Gossip { id, peer, zone, bytes });
             }
             NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
                 self.at_work = Some((peer, Instant::now()));
                 // From the same counter as commands, so no id ever stands for two things.
                 self.asked.insert(self.next_id, reply);
-                self.node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
+                node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
             }
-            NetworkEvent::Alert(alert) => self.handle_alert(alert),
+            NetworkEvent::Alert(alert) => self.handle_alert(node, alert),
         }
     }
 
-    fn handle_alert(&mut self, alert: NetworkAlert) {
+    fn handle_alert(&mut self, node: &mut Node, alert: NetworkAlert) {
         if matches!(alert, NetworkAlert::Suspended { .. }) {
             // The node first: what it asks of peers after a suspension waits for no watcher.
-            self.node.handle(wall_clock(), Input::Resumed);
+            node.handle(wall_clock(), Input::Resumed);
         }
         tracing::warn!(event = "network_problem", code = %alert.code(), "{alert}");
         self.tell(Event::Alert(alert));
     }
 
-    fn handle_response(&mut self, conversation: ConversationId, answer: Option<Vec<u8>>) {
+    fn handle_response(&mut self, node: &mut Node, conversation: ConversationId, answer: Option<Vec<u8>>) {
         let input = match answer {
             Some(bytes) => Input::Response { conversation, bytes },
             None => {
@@ -320,20 +329,20 @@ impl Driver {
                 Input::RequestFailed { conversation }
             }
         };
-        self.node.handle(wall_clock(), input);
+        node.handle(wall_clock(), input);
     }
 
     /// Performs what the node wants: what is kept first, then the rest in order.
-    fn perform(&mut self) {
+    fn perform(&mut self, node: &mut Node) {
         loop {
             let (mut writes, mut rest) = (Vec::new(), Vec::new());
-            while let Some(output) = self.node.poll_output() {
+            while let Some(output) = node.poll_output() {
                 match output {
                     Output::Persist(batch) => writes.extend(batch),
                     other => rest.push(other),
                 }
             }
-            if writes.is_empty() && rest.is_empty() && !self.tell_condition(false) {
+            if writes.is_empty() && rest.is_empty() && !self.tell_condition(node, false) {
                 return;
             }
             let writing = Instant::now();
@@ -344,7 +353,7 @@ impl Driver {
             if let Err(reason) = kept {
                 // Nothing of what the writes justify has left yet.
                 rest = rest.into_iter().filter_map(|output| output.without_its_writes(&reason)).collect();
-                self.node.handle(wall_clock(), Input::StoreFailed { reason, writes });
+                node.handle(wall_clock(), Input::StoreFailed { reason, writes });
             }
             for output in rest {
                 self.perform_one(output);
@@ -353,17 +362,17 @@ impl Driver {
     }
 
     /// The store was looked after.
-    fn handle_recovery(&mut self, recovery: Recovery) {
+    fn handle_recovery(&mut self, node: &mut Node, recovery: Recovery) {
         self.incidents.extend(recovery.incidents);
-        self.tell_condition(recovery.forgotten);
+        self.tell_condition(node, recovery.forgotten);
     }
 
     /// Tells the node what the store can do, if that is news to it. Answers whether it was.
-    fn tell_condition(&mut self, forgotten: bool) -> bool {
+    fn tell_condition(&mut self, node: &mut Node, forgotten: bool) -> bool {
         let news = self.store.news().or_else(|| forgotten.then(|| self.store.condition()));
         let is_news = news.is_some();
         if let Some(condition) = news {
-            self.node.handle(wall_clock(), Input::Store { condition, forgotten });
+            node.handle(wall_clock(), Input::Store { condition, forgotten });
         }
         is_news
     }
@@ -451,8 +460,6 @@ impl Driver {
     }
 
     async fn leave(mut self) -> Result<(), StoreError> {
-        self.command(Command::Leave, None);
-        self.perform();
         // Publishing only queues the goodbye: the network has to be polled for it to leave.
         let on_its_way = async {
             loop {
@@ -464,4 +471,11 @@ impl Driver {
         // The store last: peers need not wait for this disk.
         self.store.close().await
     }
+}
+
+/// When the node has something to do. It counts in wall time; a sleep is a duration, so a clock that is set meanwhile does not
+/// stretch it.
+fn wake(node: &Node) -> Instant {
+    let wait = node.poll_timeout().map_or(SLEEP_MAX, |due| due.since(wall_clock()));
+    Instant::now() + wait.min(SLEEP_MAX)
 }

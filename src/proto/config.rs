@@ -36,8 +36,8 @@ pub struct Config {
     pub fresh_for: Duration,
     /// What the replicas of all zones below may weigh together, bytes. Smaller in tests and simulations only.
     pub room_below: usize,
-    /// Agents that may wait for the index of searches, which whoever asks next then waits for. Without end in simulations: most
-    /// of their nodes are asked nothing.
+    /// Agents that may wait for the index of searches. None, so that what memory answers can be read beside whoever writes; any
+    /// number in simulations: most of their nodes are asked nothing.
     pub unindexed_max: usize,
     /// A replica of a zone below that was not compared for this long is nothing any more.
     pub replica_kept: Duration,
@@ -99,8 +99,7 @@ impl Default for Config {
             // Three gateways in turn, and one that is missed.
             fresh_for: Duration::from_secs(120),
             room_below: 1024 * 1024 * 1024,
-            // They enter it in about 5 ms.
-            unindexed_max: 256,
+            unindexed_max: 0,
             replica_kept: Duration::from_secs(900),
             bootstrap_peers: Vec::new(),
             expects_peers: false,

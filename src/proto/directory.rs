@@ -56,19 +56,19 @@ impl Directory {
     }
 
     /// Agents that match, best first, and the page that they are.
-    pub(super) fn find(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> (Vec<Found>, Page) {
+    pub(super) fn find(&self, now: Timestamp, zones: &Zones, find: &Find) -> (Vec<Found>, Page) {
         let query = Query { zones: only_served(zones, find), ..find.query.clone() };
         self.page(now, zones, &query, find)
     }
 
     /// Every agent of a zone and those below, or of all held zones, by name.
-    pub(super) fn list(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> (Vec<Found>, Page) {
+    pub(super) fn list(&self, now: Timestamp, zones: &Zones, find: &Find) -> (Vec<Found>, Page) {
         let zone = find.query.zone.clone();
         self.page(now, zones, &Query { zone, zones: only_served(zones, find), ..Query::default() }, find)
     }
 
-    fn page(&mut self, now: Timestamp, zones: &mut Zones, query: &Query, find: &Find) -> (Vec<Found>, Page) {
-        let page = self.indexed(zones).search(query, find.limit, find.after.as_ref());
+    fn page(&self, now: Timestamp, zones: &Zones, query: &Query, find: &Find) -> (Vec<Found>, Page) {
+        let page = self.up_to_date(zones).search(query, find.limit, find.after.as_ref());
         // By the zone of its name: a gateway has thousands, and a page is looked up in each.
         let found = page.hits.iter().filter_map(|hit| {
             let zone = &self.index.name(&hit.id)?.zone;
@@ -80,40 +80,34 @@ impl Directory {
 
     /// Agents of published documents after the name `after`, by the names that the documents have.
     pub(super) fn originals_after<'a>(
-        &'a mut self,
-        zones: &mut Zones,
+        &'a self,
+        zones: &Zones,
         after: Option<&'a str>,
     ) -> impl Iterator<Item = (Arc<str>, Vec<AgentId>)> + use<'a> {
-        self.indexed(zones).originals_after(after)
+        self.up_to_date(zones).originals_after(after)
     }
 
     /// The agents whose document has this name.
-    pub(super) fn by_original_name(&mut self, zones: &mut Zones, name: &str) -> Vec<AgentId> {
-        self.indexed(zones).by_original_name(name)
+    pub(super) fn by_original_name(&self, zones: &Zones, name: &str) -> Vec<AgentId> {
+        self.up_to_date(zones).by_original_name(name)
     }
 
     /// At most so many agents that are found by the words of a text.
-    pub(super) fn ids_of(&mut self, zones: &mut Zones, text: &str, most: usize) -> BTreeSet<AgentId> {
+    pub(super) fn ids_of(&self, zones: &Zones, text: &str, most: usize) -> BTreeSet<AgentId> {
         let query = Query { text: text.to_owned(), ..Query::default() };
-        let hits = self.indexed(zones).search(&query, most, None).hits;
+        let hits = self.up_to_date(zones).search(&query, most, None).hits;
         hits.iter().filter(|hit| !hit.by_meaning).map(|hit| hit.id).collect()
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
-    pub(super) fn resolve(
-        &mut self,
-        now: Timestamp,
-        zones: &mut Zones,
-        names: &Names<'_>,
-        text: &str,
-    ) -> Resolution {
+    pub(super) fn resolve(&self, now: Timestamp, zones: &Zones, names: &Names<'_>, text: &str) -> Resolution {
         // An id means one agent whatever names there are, and needs no index.
         if let Some(found) = text.parse().ok().and_then(|id| self.agent(now, zones, &id, 0.0)) {
             return Resolution::One(found);
         }
-        self.indexed(zones);
+        let index = self.up_to_date(zones);
         let named = match text.parse::<FullName>() {
-            Ok(name) => Some(name).filter(|name| !self.index.by_name(name).is_empty()),
+            Ok(name) => Some(name).filter(|name| !index.by_name(name).is_empty()),
             Err(_) => match self.by_bare_name(zones, names, text) {
                 Bare::Named(name) => Some(name),
                 Bare::Unknown => None,
@@ -122,23 +116,23 @@ impl Directory {
             },
         };
         if let Some(name) = named {
-            let mut ids = self.index.by_name(&name);
+            let mut ids = index.by_name(&name);
             // What a bare name meant is gone: whoever has it in another zone of the list is a newcomer, too.
             if ids.is_empty() {
-                ids = name.agent.search_list(names.home).flat_map(|name| self.index.by_name(&name)).collect();
+                ids = name.agent.search_list(names.home).flat_map(|name| index.by_name(&name)).collect();
             }
             return match ids.is_empty() {
-                true => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
+                true => Resolution::Unknown,
                 false => self.pick(now, zones, names, Some(&name), ids),
             };
         }
         // Original names last: a published document may call itself like somebody's agent.
-        let ids = self.index.by_original_name(text);
+        let ids = index.by_original_name(text);
         let looked_at = ids.iter().take(SAME_ORIGINAL_MAX).filter_map(|id| self.agent(now, zones, id, 0.0));
         let mut full: Vec<FullName> = looked_at.map(|found| found.record.name.clone()).collect();
         full.dedup();
         match full.as_slice() {
-            [] => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
+            [] => Resolution::Unknown,
             [name] => self.pick(now, zones, names, Some(name), ids),
             _ => self.pick(now, zones, names, None, ids),
         }
@@ -192,7 +186,8 @@ impl Directory {
             return Ok((text.parse()?, false));
         }
         let agent: AgentName = text.parse()?;
-        let index = self.indexed(zones);
+        self.catch_up(zones);
+        let index = &self.index;
         let has_it = |name: &FullName| index.by_name(name).contains(&AgentId::of(*owner, name));
         let nearest = agent.search_list(home).find(has_it);
         Ok((nearest.unwrap_or_else(|| FullName { agent, zone: home.clone() }), true))
@@ -200,14 +195,14 @@ impl Directory {
 
     /// The agents of this name, by id.
     pub(super) fn by_name(&mut self, zones: &mut Zones, name: &FullName) -> Vec<AgentId> {
-        self.indexed(zones).by_name(name)
+        self.catch_up(zones);
+        self.index.by_name(name)
     }
 
     /// Enters what waits where more than `most` does.
     pub(super) fn keep_up(&mut self, zones: &mut Zones, most: usize) {
-        let of_served = zones.values().map(|zone| zone.records.unindexed());
-        if of_served.sum::<usize>() + zones.below().unindexed() > most {
-            self.indexed(zones);
+        if unindexed(zones) > most {
+            self.catch_up(zones);
         }
     }
 
@@ -216,8 +211,8 @@ impl Directory {
         agents.into_iter().for_each(|id| self.index.remove(id));
     }
 
-    /// The index, with everything that waited for it.
-    fn indexed(&mut self, zones: &mut Zones) -> &Index {
+    /// Enters what waits, before anything is asked of the index.
+    pub(super) fn catch_up(&mut self, zones: &mut Zones) {
         zones.with_unindexed(|zone| {
             for (id, since) in zone.records.take_unindexed() {
                 // One entry an agent: of several hosts' cards the greatest speaks for all.
@@ -229,6 +224,21 @@ impl Directory {
                 self.index.insert(entry(id, &best.name, &card));
             }
         });
+    }
+
+    /// Whether something waits for the index.
+    pub(super) fn is_behind(&self, zones: &Zones) -> bool {
+        unindexed(zones) > 0
+    }
+
+    /// Names that somebody who wrote `text` may have meant, the nearest first.
+    pub(super) fn similar_names(&self, zones: &Zones, text: &str) -> Vec<FullName> {
+        self.up_to_date(zones).similar_names(text, SUGGESTIONS_MAX)
+    }
+
+    /// The index, for whom nothing waits any more.
+    fn up_to_date(&self, zones: &Zones) -> &Index {
+        debug_assert!(!self.is_behind(zones), "records wait for the index");
         &self.index
     }
 
@@ -310,6 +320,12 @@ impl Directory {
     }
 }
 
+/// How many agents wait for the index.
+fn unindexed(zones: &Zones) -> usize {
+    let of_served = zones.values().map(|zone| zone.records.unindexed());
+    of_served.sum::<usize>() + zones.below().unindexed()
+}
+
 /// The zones to which a question is restricted that is about this node alone: replicas of zones below are none of its own.
 fn only_served(zones: &Zones, find: &Find) -> Vec<ZoneName> {
     if find.local && !zones.below().is_empty() { zones.names() } else { Vec::new() }
@@ -330,14 +346,13 @@ pub(super) fn presence_told(zone: &Zone, host: &PeerKey, now: Timestamp) -> Opti
     }
 }
 
-/// What a peer is. Looks at every held record.
+/// What a peer is.
 pub(super) fn profile(now: Timestamp, zones: &Zones, peer: &PeerKey) -> PeerProfile {
-    let offers =
-        |record: &&Arc<Record>| record.host == *peer && !record.is_tombstone() && !record.is_expired(now);
+    let offers = |record: &&Arc<Record>| !record.is_tombstone() && !record.is_expired(now);
     let serves = |zone: &Zone| {
         zone.peers().contains(peer) || zone.liveness().presence(peer, now) == Presence::Reachable
     };
-    let records = zones.values().flat_map(|zone| zone.registry().iter());
+    let records = zones.values().flat_map(|zone| zone.registry().of_host(peer));
     PeerProfile {
         owners: records.filter(offers).map(|record| record.owner).collect(),
         zones: zones.values().filter(|zone| serves(zone)).map(|zone| zone.name().clone()).collect(),

@@ -59,8 +59,8 @@ impl<'a> Vouched<'a> {
     /// The documents that match, one of each name, by name.
     pub(super) fn list(
         &self,
-        zones: &mut Zones,
-        directory: &mut Directory,
+        zones: &Zones,
+        directory: &Directory,
         query: &DocumentQuery,
     ) -> Vec<Arc<Record>> {
         let text = query.text.as_deref().map(str::to_lowercase).filter(|text| !text.is_empty());
@@ -77,12 +77,7 @@ impl<'a> Vouched<'a> {
     }
 
     /// The document of a name.
-    pub(super) fn named(
-        &self,
-        zones: &mut Zones,
-        directory: &mut Directory,
-        name: &str,
-    ) -> Option<Arc<Record>> {
+    pub(super) fn named(&self, zones: &Zones, directory: &Directory, name: &str) -> Option<Arc<Record>> {
         let ids = directory.by_original_name(zones, name);
         self.best(zones, &ids)
     }

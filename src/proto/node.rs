@@ -10,6 +10,7 @@
 
 mod ask;
 mod cover;
+mod memory;
 mod names;
 mod proofs;
 mod reads;

@@ -329,13 +329,13 @@ pub(super) fn delegated(record: &Record) -> Option<ZoneId> {
 
 /// Whether a delegation counts: of a zone whose key the operator named only with that key, and below it, where it was found
 /// above, only with what that key vouches for.
-pub(super) fn counts(ctx: &Context<'_>, record: &Record, named: &ZoneId) -> bool {
+pub(super) fn counts(config: &Config, record: &Record, named: &ZoneId) -> bool {
     debug_assert_eq!(record.kind, RecordKind::Delegation);
-    if let Some(key) = ctx.config.zone_keys.get(&named.zone) {
+    if let Some(key) = config.zone_keys.get(&named.zone) {
         return named.key == Some(*key);
     }
     let found_in = &record.name.zone;
     let between = named.zone.ancestors().take_while(|above| above != found_in);
-    let anchor = between.filter_map(|above| ctx.config.zone_keys.get(&above)).next();
+    let anchor = between.filter_map(|above| config.zone_keys.get(&above)).next();
     anchor.is_none_or(|key| record.granted_by == Some(*key))
 }

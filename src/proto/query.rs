@@ -185,8 +185,8 @@ pub enum Resolution {
         /// Whom the name meant until now, where that is none of them.
         known: Option<KnownOwner>,
     },
-    /// No such agent in what is held here; names that are similar.
-    Unknown(Vec<FullName>),
+    /// No such agent in what is held here.
+    Unknown,
     /// Not held here, and no peer was heard yet that could know it.
     NotSynced,
 }

@@ -321,6 +321,13 @@ impl Registry {
         held.max(self.vector.signed_max(author))
     }
 
+    /// What a host wrote, in whatever epoch, without its delegations.
+    pub fn of_host(&self, host: &PeerKey) -> impl Iterator<Item = &Arc<Record>> {
+        let author = |epoch| Author { key: *host, epoch };
+        let all = Version(author(0), 0, HASH_MIN)..=Version(author(u64::MAX), u64::MAX, HASH_MAX);
+        self.by_version.range(all)
+    }
+
     fn versions_of(&self, author: &Author) -> impl DoubleEndedIterator<Item = &Arc<Record>> {
         self.by_version.range(Version(*author, 0, HASH_MIN)..=Version(*author, u64::MAX, HASH_MAX))
     }

@@ -7,6 +7,8 @@ mod heard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 pub(super) use self::cache::Level;
@@ -17,7 +19,7 @@ use super::context::Context;
 use super::identity::PeerKey;
 use super::io::{ConversationId, Output, Protocol};
 use super::limits::QUESTIONS_MAX;
-use super::query::{Find, QuestionCounts};
+use super::query::{Find, QuestionCounts, Uses};
 use super::time::Timestamp;
 
 /// Least time in which somebody who was referred to may still answer.
@@ -81,9 +83,42 @@ pub(super) struct Resolver {
     next: u64,
     cache: Cache,
     pub(super) counts: QuestionCounts,
+    pub(super) from_memory: MemoryCounts,
+}
+
+/// What those count who only look, of whom there may be several at once.
+#[derive(Default)]
+pub(super) struct MemoryCounts {
+    clients: AtomicU64,
+    hits: AtomicU64,
+    stale: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl MemoryCounts {
+    /// A client asked.
+    pub(super) fn client(&self) {
+        self.clients.fetch_add(1, Relaxed);
+    }
+
+    /// Replicas of zones below had a part in an answer.
+    pub(super) fn replicas(&self, uses: Uses) {
+        let of = [(&self.hits, uses.hits), (&self.stale, uses.stale), (&self.misses, uses.misses)];
+        of.into_iter().filter(|(_, more)| *more > 0).for_each(|(count, more)| {
+            count.fetch_add(more, Relaxed);
+        });
+    }
 }
 
 impl Resolver {
+    /// All counts so far.
+    pub(super) fn counts(&self) -> QuestionCounts {
+        let MemoryCounts { clients, hits, stale, misses } = &self.from_memory;
+        let [clients, hits, stale, misses] = [clients, hits, stale, misses].map(|it| it.load(Relaxed));
+        let l3 = Uses { hits, stale, misses };
+        QuestionCounts { of_clients: self.counts.of_clients + clients, l3, ..self.counts }
+    }
+
     /// Whether another question has room.
     pub(super) fn has_room(&self) -> bool {
         self.open.values().map(|open| open.origins.len()).sum::<usize>() < QUESTIONS_MAX

@@ -11,6 +11,7 @@ mod asked;
 mod cursor;
 mod dictionary;
 mod entering;
+mod grams;
 mod growth;
 mod holders;
 mod labels;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use roaring::{MultiOps, RoaringBitmap};
 
 pub use self::asked::Asked;
+use self::grams::Grams;
 use self::growth::make_room;
 use self::labels::Labels;
 pub use self::meaning::TABLE;
@@ -145,6 +147,8 @@ pub struct Index {
     rows: Vec<Option<Row>>,
     free: Vec<u32>,
     names: NameOrder,
+    /// For names that are not there.
+    grams: Grams,
     zones: BTreeMap<String, RoaringBitmap>,
     originals: BTreeSet<(Arc<str>, u32)>,
     words: Vocabulary,
@@ -182,6 +186,7 @@ impl Index {
             rows: Vec::new(),
             free: Vec::new(),
             names: NameOrder::default(),
+            grams: Grams::default(),
             zones: BTreeMap::new(),
             originals: BTreeSet::new(),
             words: Vocabulary::new(),

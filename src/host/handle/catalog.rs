@@ -1,5 +1,7 @@
 //! Agents with their whole cards, page by page, for the catalogues of other standards. What is not public is in none.
 
+use std::sync::Arc;
+
 use super::{Handle, parse_cursor};
 use crate::api::{self, ApiError};
 use crate::host::view;
@@ -22,7 +24,7 @@ pub struct CatalogAgent {
     /// On whose behalf it is registered.
     pub owner: PeerKey,
     /// The card of the greatest of its live records.
-    pub card: AgentCard,
+    pub card: Arc<AgentCard>,
     /// Rank; 0 where nothing was searched for.
     pub score: f32,
 }
@@ -90,7 +92,7 @@ impl<'a> CatalogClient<'a> {
                 .found
                 .iter()
                 .filter(|found| found.record.is_public())
-                .map(CatalogAgent::of)
+                .map(|found| self.of(found))
                 .collect(),
             zones: view::zones(&answer),
             complete: answer.is_complete(),
@@ -104,8 +106,8 @@ impl<'a> CatalogClient<'a> {
     /// # Errors
     /// The node has stopped or is too busy.
     pub async fn get(&self, id: AgentId) -> Result<Option<CatalogAgent>, ApiError> {
-        let found = self.0.read(move |seen| seen.node.agent(wall_clock(), &id)).await?;
-        Ok(found.filter(|found| found.record.is_public()).map(|found| CatalogAgent::of(&found)))
+        let found = self.0.look(|node| node.agent(wall_clock(), &id)).await?;
+        Ok(found.filter(|found| found.record.is_public()).map(|found| self.of(&found)))
     }
 
     /// An agent by full name, bare name, id or original name, wherever it is.
@@ -114,7 +116,7 @@ impl<'a> CatalogClient<'a> {
     /// It is unknown or ambiguous; the node has stopped or is too busy.
     pub async fn named(&self, agent: &str) -> Result<NamedAgent, ApiError> {
         let found = self.0.resolve(agent).await?;
-        let agent = CatalogAgent::of(&found);
+        let agent = self.of(&found);
         let is_here =
             found.replicas.iter().any(|it| it.peer() == self.0.key) && self.0.agents.runs(&agent.name);
         let called = if is_here { agent.name.to_string() } else { agent.id.to_string() };
@@ -129,30 +131,32 @@ impl<'a> CatalogClient<'a> {
         let list = self.0.agents.list();
         let runs = move |name: &FullName| list.get(name).is_some_and(|local| local.run_config.is_some());
         self.0
-            .read(move |seen| {
-                let offers = seen.node.own_offers().filter(|own| own.is_public() && runs(&own.name));
+            .look(|node| {
+                let offers = node.own_offers().filter(|own| own.is_public() && runs(&own.name));
                 let mut ids: Vec<(FullName, AgentId)> =
                     offers.map(|own| (own.name.clone(), AgentId::of(own.owner, &own.name))).collect();
                 ids.sort_unstable();
-                let held = ids.iter().filter_map(|(_, id)| seen.node.agent(wall_clock(), id));
-                held.take(limit).map(|found| CatalogAgent::of(&found)).collect()
+                let held = ids.iter().filter_map(|(_, id)| node.agent(wall_clock(), id));
+                held.take(limit).map(|found| self.of(&found)).collect()
             })
             .await
     }
 }
 
-impl CatalogAgent {
-    fn of(found: &Found) -> CatalogAgent {
+impl CatalogClient<'_> {
+    fn of(&self, found: &Found) -> CatalogAgent {
         let record = &found.record;
         CatalogAgent {
             name: record.name.clone(),
             id: found.id,
             owner: record.owner,
-            card: found.card(),
+            card: self.0.descriptions.of(record).card.clone(),
             score: found.score,
         }
     }
+}
 
+impl CatalogAgent {
     /// When its document changed last; none for an agent that is no document.
     pub fn updated_at(&self) -> Option<Timestamp> {
         self.card.dates.map(|dates| dates.updated)

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -75,12 +74,12 @@ impl<'a> ServerDocuments<'a> {
             let limit =
                 if is_filtered { LOOKED_AT_ONCE } else { LOOKED_AT_ONCE.min(query.limit - servers.len()) };
             let wanted = DocumentQuery { after: after.take(), text: text.clone(), limit };
-            let records = self.0.read(move |seen| seen.node.documents(wall_clock(), &wanted)).await?;
+            let records = self.0.look(|node| node.documents(wall_clock(), &wanted)).await?;
             let is_last = records.len() < limit;
             for record in records {
-                let Some(card) = record.card() else { continue };
+                let card = self.0.descriptions.of(&record).card.clone();
                 after.clone_from(&card.original_name);
-                let server = PublishedServer::of(&record, card);
+                let server = PublishedServer::of(&record, &card);
                 let is_meant = |server: &PublishedServer| {
                     text.as_deref().is_none_or(|text| server.says(text))
                         && query.since.is_none_or(|since| server.updated_at >= since)
@@ -103,24 +102,24 @@ impl<'a> ServerDocuments<'a> {
     /// As of [`ServerDocuments::list`].
     pub async fn get(&self, name: &str) -> Result<Option<PublishedServer>, ApiError> {
         let name = name.to_owned();
-        let record = self.0.read(move |seen| seen.node.document(wall_clock(), &name)).await?;
-        Ok(record.and_then(|record| PublishedServer::of(&record, record.card()?)))
+        let record = self.0.look(|node| node.document(wall_clock(), &name)).await?;
+        Ok(record.and_then(|record| PublishedServer::of(&record, &self.0.descriptions.of(&record).card)))
     }
 }
 
 impl PublishedServer {
-    fn of(record: &Arc<Record>, card: AgentCard) -> Option<PublishedServer> {
+    fn of(record: &Record, card: &AgentCard) -> Option<PublishedServer> {
         if card.origin != Origin::ServerJson {
             return None;
         }
-        let original = card.original?;
-        let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&original).ok()?;
+        let original = card.original.as_ref()?;
+        let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(original).ok()?;
         let text = |field: &str| serde_json::from_str::<String>(fields.get(field)?.get()).ok();
         let name = text("name").filter(|name| is_registry_name(name))?;
         let (title, description) = (text("title").unwrap_or_default(), text("description")?);
         let version = text("version")?;
         let is_whole = !description.is_empty() && !version.is_empty();
-        let server = RawValue::from_string(original).ok()?;
+        let server = RawValue::from_string(original.clone()).ok()?;
         // A stranger may write any time, and none of them is after the record itself was written.
         let written = record.stamp.wall;
         let dates = card.dates.unwrap_or_default();
@@ -130,8 +129,12 @@ impl PublishedServer {
             server,
             version,
             said: [title, description],
-            meta: card.registry_meta.and_then(|meta| serde_json::from_str(&meta).ok()).unwrap_or_default(),
-            deprecated: card.deprecated,
+            meta: card
+                .registry_meta
+                .as_deref()
+                .and_then(|meta| serde_json::from_str(meta).ok())
+                .unwrap_or_default(),
+            deprecated: card.deprecated.clone(),
             published_at: date(dates.published.min(dates.updated)),
             updated_at: date(dates.updated),
         })

@@ -143,15 +143,30 @@ impl HealthClient {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
+    use std::sync::Arc;
+
+    use tokio::sync::{RwLock, mpsc};
 
     use super::*;
+    use crate::net::wall_clock;
+    use crate::proto::config::Config;
+    use crate::proto::identity::Identity;
+    use crate::proto::node::Node;
+    use crate::proto::persistence::Stored;
 
     /// A driver that takes questions and ends no turn.
     #[tokio::test]
     async fn a_driver_is_silent_since_the_first_question_without_an_answer_until_a_turn_ends() {
         let (requests, hung) = mpsc::channel(1);
-        let (node, metrics, watch) = (NodeClient::new(requests), Metrics::default(), DriverWatch::default());
+        let node = Node::new(
+            Identity::from_seed([7; 32]),
+            Config::default(),
+            [7; 32],
+            Stored::default(),
+            wall_clock(),
+        );
+        let node = NodeClient::new(Arc::new(RwLock::new(node)), requests);
+        let (metrics, watch) = (Metrics::default(), DriverWatch::default());
         let ask = |patience_ms| watch.ask(&node, &metrics, Duration::from_millis(patience_ms));
         let silent = |state| match state {
             DriverState::Silent(silent) => silent,

@@ -14,6 +14,7 @@ use crate::proto::code::Code;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{NodeAlert, Role, Taken, Via};
+use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::node_name::NodeName;
 use crate::proto::query::QuestionCounts;
@@ -70,6 +71,13 @@ pub(super) struct ZoneSnapshot {
 }
 
 impl Snapshot {
+    /// Hashes some of what a status shows the fingerprints of; whether that is all.
+    pub(in crate::host) fn prepare(seen: &mut ReadContext<'_>) -> bool {
+        let (as_of, mut work) = (fingerprint::as_of(wall_clock()), HASHED_MAX);
+        let zones: Vec<ZoneName> = seen.node.zones().map(|zone| zone.name().clone()).collect();
+        zones.iter().all(|zone| seen.node.fingerprint_within(zone, as_of, &mut work).is_some())
+    }
+
     pub(in crate::host) fn take(seen: &mut ReadContext<'_>, detail: Detail) -> Snapshot {
         let now = wall_clock();
         let as_of = fingerprint::as_of(now);

@@ -58,7 +58,7 @@ mod tests {
     fn a_bare_agent_has_all_that_a_card_must_have() {
         let (owner, name) = (Identity::from_seed([7; 32]).key(), "echo@.".parse().unwrap());
         let id = AgentId::of(owner, &name);
-        let agent = CatalogAgent { id, name, owner, card: AgentCard::default(), score: 0.0 };
+        let agent = CatalogAgent { id, name, owner, card: AgentCard::default().into(), score: 0.0 };
         let card = card(&agent, "http://node/a2a/echo", false);
         for field in ["name", "description", "version", "url"] {
             assert!(card[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {card}");

@@ -232,7 +232,7 @@ mod tests {
 
     fn agent(card: AgentCard) -> CatalogAgent {
         let (owner, name) = (Identity::from_seed([7; 32]).key(), "a@acme.org".parse().unwrap());
-        CatalogAgent { id: AgentId::of(owner, &name), name, owner, card, score: 0.0 }
+        CatalogAgent { id: AgentId::of(owner, &name), name, owner, card: card.into(), score: 0.0 }
     }
 
     fn document(origin: Origin, original: &Value) -> AgentCard {

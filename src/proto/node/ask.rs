@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
+use super::memory::scope;
 use super::proofs::Vouched;
 use super::turn::Turn;
-use super::unite::condensed;
 use crate::proto::ask::{self, Contact, Cover, Question, Search};
 use crate::proto::context::Context;
 use crate::proto::directory::presence_told;
@@ -19,10 +19,9 @@ use crate::proto::limits::{ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIM
 use crate::proto::message::{ALIVE_MAX, Alive};
 use crate::proto::name::ZoneName;
 use crate::proto::overlay::other_gateways;
-use crate::proto::query::{Answer, Find, ZoneAnswer, ZoneStatus};
+use crate::proto::query::{Answer, Find, ZoneStatus};
 use crate::proto::record::{Record, Refusal};
 use crate::proto::resolver::{Consulted, Heard, Level, Open, Origin, Told};
-use crate::proto::search::Query;
 use crate::proto::zone::gateways;
 
 /// Records as one answer holds them.
@@ -53,61 +52,28 @@ impl<'a> DerefMut for Questions<'_, 'a> {
 impl Questions<'_, '_> {
     /// Searches here, and asks others for what is not held here; no reply yet where they are waited for.
     pub(super) fn search(&mut self, id: u64, find: Find, by_name: bool) -> Option<Reply> {
-        let zones = self.cover(&find);
-        let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
+        self.catch_up();
+        let zones = self.memory().cover(&find);
         self.0.resolver.counts.of_clients += 1;
-        let is_fine = zones.iter().all(|zone| zone.status.is_fine()) && !self.is_unsure(&scope);
-        let is_asked = !find.local && !is_fine;
-        let ways = if is_asked { self.ways_up(&scope) } else { Vec::new() };
+        let is_asked = self.memory().asks_others(&find, &zones);
+        let ways = if is_asked { self.ways_up(&scope(&find)) } else { Vec::new() };
         let question = match ways.is_empty() {
             true => None,
             false => Search::of(&find, ASK_TIME).map(|search| Question::Find(Box::new(search))),
         };
         let Some(question) = question else {
-            let zones = self.alone(&find, zones);
-            self.count_replicas(&zones);
-            let Answer { found, next, zones } = self.found_here(&find, by_name, zones);
-            return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
+            return Some(Reply::Found(self.memory().alone_answer(&find, by_name, zones)));
         };
         let now = self.ctx.now;
         if let Some(consulted) = self.0.resolver.recall(&question, Level::L1, now) {
             return Some(Reply::Found(self.united(&consulted, &find, by_name, ZoneStatus::Cached)));
         }
         if !self.0.resolver.has_room() {
-            let zones = self.alone(&find, zones);
-            let Answer { found, next, zones } = self.found_here(&find, by_name, zones);
-            return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
+            return Some(Reply::Found(self.memory().alone_answer(&find, by_name, zones)));
         }
         let origin = Origin::Find { id, find: Box::new(find), by_name };
         self.0.resolver.ask(&mut self.0.ctx, origin, question, ways, ASK_TIME);
         None
-    }
-
-    /// Counts an answer out of memory that replicas had a part in.
-    fn count_replicas(&mut self, zones: &[ZoneAnswer]) {
-        let statuses: Vec<ZoneStatus> = zones
-            .iter()
-            .filter(|it| !self.zones.contains_key(&it.zone) && self.overlay.below().follows(&it.zone))
-            .map(|it| it.status)
-            .collect();
-        let uses = &mut self.0.resolver.counts.l3;
-        if statuses.contains(&ZoneStatus::Unreachable) {
-            uses.misses += 1;
-        } else if statuses.contains(&ZoneStatus::Stale) {
-            uses.stale += 1;
-        } else if !statuses.is_empty() {
-            uses.hits += 1;
-        }
-    }
-
-    /// What memory answers.
-    pub(super) fn found_here(&mut self, find: &Find, by_name: bool, zones: Vec<ZoneAnswer>) -> Answer {
-        let Turn { ctx, zones: held, directory, .. } = &mut *self.0;
-        let (found, page) = match by_name {
-            true => directory.list(ctx.now, held, find),
-            false => directory.find(ctx.now, held, find),
-        };
-        Answer { found, next: page.next, zones }
     }
 
     /// Whether this node answers for all of a scope: as a gateway of a zone that holds it.
@@ -123,7 +89,7 @@ impl Questions<'_, '_> {
             let offices = std::iter::once(scope.clone()).chain(scope.ancestors());
             let held =
                 offices.filter(|name| self.overlay.is_gateway(name)).find_map(|name| self.zones.get(&name));
-            let lacking = held.filter(|zone| !self.answer_of(zone).status.is_fine());
+            let lacking = held.filter(|zone| !self.memory().answer_of(zone).status.is_fine());
             let others = lacking.map(|zone| other_gateways(zone, &self.ctx, self.links));
             return others.unwrap_or_default().into_iter().take(1).collect();
         }
@@ -176,7 +142,7 @@ impl Questions<'_, '_> {
         };
         let now = self.ctx.now;
         self.0.resolver.counts.of_peers += 1;
-        let above = scopes.iter().find(|scope| !self.holds(scope) && !self.is_whole_here(scope));
+        let above = scopes.iter().find(|scope| !self.holds(scope) && !self.memory().is_whole_here(scope));
         let is_mate = self.zones.values().any(|zone| zone.peers().contains(&peer))
             || self.overlay.below().is_gateway_of_any(&peer);
         let parents = self.zones.values().filter_map(|zone| self.overlay.parent(zone.name()));
@@ -221,21 +187,17 @@ impl Questions<'_, '_> {
         }
     }
 
-    /// Whether a zone is held, with nothing delegated below it.
-    pub(super) fn is_whole_here(&self, scope: &ZoneName) -> bool {
-        let find = Find { query: Query { zone: Some(scope.clone()), ..Query::default() }, ..Find::default() };
-        self.cover_alone(&find).iter().all(|zone| zone.status.is_fine())
-    }
-
     fn answer_from_memory(&mut self, question: &Question) -> ask::Answer {
+        self.catch_up();
         match question {
             Question::Walk { .. } => ask::Answer::Refused,
             Question::Find(search) => {
                 let Some((query, after)) = search.query() else { return ask::Answer::Refused };
                 let find = Find { query, limit: usize::from(search.limit), after, ..Find::default() };
-                let zones = self.cover_alone(&find);
-                self.count_replicas(&zones);
-                let Answer { found, next, zones } = self.found_here(&find, false, zones);
+                let memory = self.memory();
+                let zones = memory.cover_alone(&find);
+                memory.count_replicas(&zones);
+                let Answer { found, next, zones } = memory.found_here(&find, false, zones);
                 let Page { records, proofs, agents } =
                     self.records_of(found.iter().map(|found| (found.id, found.record.name.zone.clone())));
                 ask::Answer::Found {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::turn::Turn;
+use super::memory::Memory;
 use crate::proto::ask::{Contact, Referral};
 use crate::proto::name::{ZoneId, ZoneName};
 use crate::proto::overlay::{contact_of, counts, delegated};
@@ -16,11 +16,11 @@ use crate::proto::zone::{Zone, Zones};
 /// What is written spreads within a few seconds.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
-impl Turn<'_> {
+impl Memory<'_> {
     /// What this node can say of the zones of the asked scope. By a wrong clock it takes for ended what is not.
     pub(super) fn cover(&self, find: &Find) -> Vec<ZoneAnswer> {
         let mut answers = self.cover_by_clock(find);
-        if self.ctx.unsafe_offset.is_some() {
+        if self.unsafe_offset.is_some() {
             answers.iter_mut().filter(|it| it.status.is_fine()).for_each(|it| it.status = ZoneStatus::Stale);
         }
         answers
@@ -43,7 +43,7 @@ impl Turn<'_> {
     /// Whether more may lie below a zone than is known here. At the root there is nobody above; and the first node of a world
     /// that met nobody knows all of it.
     pub(super) fn is_unsure(&self, asked: &ZoneName) -> bool {
-        let is_first = self.links.begins_world(self.ctx.config);
+        let is_first = self.links.begins_world(self.config);
         !asked.is_root() && !is_first && !self.overlay.is_gateway_above(asked)
     }
 
@@ -74,7 +74,7 @@ impl Turn<'_> {
             let served = self.zones.get(&id.zone).filter(|zone| *zone.id() == id);
             answers.push(match served {
                 Some(zone) => self.answer_of(zone),
-                None => self.overlay.below().answer(&id, self.ctx.config, self.ctx.now),
+                None => self.overlay.below().answer(&id, self.config, self.now),
             });
             let registry = self.zones.registry_of(&id);
             open.extend(registry.into_iter().flat_map(|zone| self.delegated_in(zone, asked)));
@@ -93,7 +93,7 @@ impl Turn<'_> {
         let served =
             self.zones.values().filter(|zone| concerns(zone.name())).map(|zone| self.answer_of(zone));
         let followed = below.ids().filter(|id| concerns(&id.zone));
-        let followed = followed.map(|id| below.answer(id, self.ctx.config, self.ctx.now));
+        let followed = followed.map(|id| below.answer(id, self.config, self.now));
         let mut answers: Vec<ZoneAnswer> = served.chain(followed).collect();
         for id in self.delegated_just_now().filter(|id| id.zone.is_within(asked)) {
             if answers.iter().all(|it| it.zone != id.zone) {
@@ -103,7 +103,7 @@ impl Turn<'_> {
         // What lies below a zone of this node those above it may know, and did not tell yet.
         let of_untold = self.zones.names().into_iter().filter(|name| {
             let is_untold = self.overlay.is_gateway(name) && !self.overlay.knows_below(name);
-            !self.links.begins_world(self.ctx.config)
+            !self.links.begins_world(self.config)
                 && is_untold
                 && (name.is_within(asked) || asked.is_within(name))
         });
@@ -123,13 +123,13 @@ impl Turn<'_> {
     }
 
     pub(super) fn answer_of(&self, zone: &Zone) -> ZoneAnswer {
-        zone.answer(self.links, self.ctx.config, self.ctx.now)
+        zone.answer(self.links, self.config, self.now)
     }
 
     /// Whether this node follows a zone, and nothing of it is missing.
     pub(super) fn is_fresh_below(&self, zone: &ZoneName) -> bool {
         let mut answers = self.zones.below().named(zone).map(|zone| {
-            let answer = self.overlay.below().answer(zone.id(), self.ctx.config, self.ctx.now);
+            let answer = self.overlay.below().answer(zone.id(), self.config, self.now);
             answer.status.is_fine()
         });
         answers.next().is_some_and(|first| first && answers.all(|it| it))
@@ -146,7 +146,7 @@ impl Turn<'_> {
                 of.extend(contact_of(record));
             }
         }
-        let since = self.ctx.now - age - SETTLED_AFTER;
+        let since = self.now - age - SETTLED_AFTER;
         let late = gateways.into_iter().filter(|(_, (first, _))| *first > since);
         late.map(|(id, (_, gateways))| Referral { zone: id.zone, gateways }).collect()
     }
@@ -170,9 +170,9 @@ impl Turn<'_> {
     }
 
     fn counted<'z>(&self, zone: &Zone, record: &'z Record) -> Option<(ZoneId, &'z Record)> {
-        let is_over = record.is_expired(self.ctx.now) || zone.registry().is_revoked(record, self.ctx.now);
+        let is_over = record.is_expired(self.now) || zone.registry().is_revoked(record, self.now);
         let id = delegated(record).filter(|_| !is_over)?;
-        counts(&self.ctx, record, &id).then_some((id, record))
+        counts(self.config, record, &id).then_some((id, record))
     }
 
     /// The zones that a registry delegates and that concern the asked scope: those in it, and those above it.

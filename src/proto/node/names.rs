@@ -9,8 +9,8 @@ use crate::proto::ask::{self, Contact, Knowledge, Question};
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::Output;
 use crate::proto::limits::{ANSWER_AGE, ANSWER_HOSTS_MAX, ASK_TIME, ASKED_NAMES_MAX};
-use crate::proto::name::{AgentName, FullName, ZoneName};
-use crate::proto::query::{Found, Resolution, ZoneStatus};
+use crate::proto::name::{FullName, ZoneName};
+use crate::proto::query::{Found, Resolution};
 use crate::proto::record::Record;
 use crate::proto::resolver::{Consulted, Level, Origin, Told};
 
@@ -29,7 +29,7 @@ impl Questions<'_, '_> {
             ids.extend(of.into_iter().map(|id| (id, name.zone.clone())));
         }
         let Page { records, proofs, .. } = self.records_of(ids.into_iter());
-        let zones = names.iter().map(|name| self.knowledge_of(&name.zone)).collect();
+        let zones = names.iter().map(|name| self.memory().knowledge_of(&name.zone)).collect();
         let gateways = names.iter().filter_map(|name| self.gateways_below(&name.zone).into_iter().next());
         ask::Answer::Named {
             zones,
@@ -38,26 +38,6 @@ impl Questions<'_, '_> {
             alive: self.alive_of(&records),
             records: bytes_of(&records),
             proofs: bytes_of(&proofs),
-        }
-    }
-
-    /// What this node knows of a zone.
-    fn knowledge_of(&self, zone: &ZoneName) -> Knowledge {
-        let is_fine = |status: ZoneStatus| status.is_fine();
-        if let Some(zone) = self.zones.get(zone) {
-            let whole = is_fine(zone.answer(self.links, self.ctx.config, self.ctx.now).status);
-            return if whole { Knowledge::Whole } else { Knowledge::Unknown };
-        }
-        let replicas = self.zones.below().named(zone);
-        let answers =
-            replicas.map(|zone| self.overlay.below().answer(zone.id(), self.ctx.config, self.ctx.now));
-        let statuses: Vec<ZoneStatus> = answers.map(|answer| answer.status).collect();
-        match statuses.first() {
-            Some(_) if statuses.iter().all(|status| is_fine(*status)) => Knowledge::Lately,
-            Some(_) => Knowledge::Unknown,
-            // Whoever would delegate it is whole, and does not.
-            None if self.is_whole_here(zone) => Knowledge::NoZone,
-            None => Knowledge::Unknown,
         }
     }
 
@@ -70,7 +50,7 @@ impl Questions<'_, '_> {
         let held = self.0.directory.agent(self.0.ctx.now, self.0.zones, &id, 0.0);
         let Page { records, proofs, .. } =
             self.records_of(held.map(|found| (id, found.record.name.zone.clone())).into_iter());
-        let is_whole = self.is_whole_here(&ZoneName::root());
+        let is_whole = self.memory().is_whole_here(&ZoneName::root());
         ask::Answer::Named {
             zones: vec![if is_whole { Knowledge::Whole } else { Knowledge::Unknown }],
             gateways: Vec::new(),
@@ -90,18 +70,12 @@ impl Questions<'_, '_> {
         held: Resolution,
     ) -> Option<Resolution> {
         let (left_ms, max_age_ms) = (ASK_TIME.as_millis() as u32, ANSWER_AGE.as_millis() as u32);
-        let home = self.ctx.config.home_zone();
         self.0.resolver.counts.of_clients += 1;
         let (question, mut of) = if let Ok(id) = text.parse::<AgentId>() {
             (Question::Agent { id, left_ms, max_age_ms }, Vec::new())
         } else {
-            let names: Vec<FullName> = match (text.parse::<FullName>(), text.parse::<AgentName>()) {
-                (Ok(name), _) => vec![name],
-                (_, Ok(agent)) => agent.search_list(&home).collect(),
-                _ => return Some(held),
-            };
-            let is_open = |name: &FullName| !is_denied(self.knowledge_of(&name.zone));
-            let names: Vec<FullName> = names.into_iter().filter(is_open).take(ASKED_NAMES_MAX).collect();
+            let mut names = self.memory().open_names(text);
+            names.truncate(ASKED_NAMES_MAX);
             let Some(first) = names.first() else { return Some(held) };
             // A zone that is followed is asked itself: what is newer than the replica only it knows.
             let gateways = self.gateways_below(&first.zone);
@@ -137,7 +111,7 @@ impl Questions<'_, '_> {
         let is_beyond = names.iter().any(|name| !self.zones.contains_key(&name.zone));
         let is_first = self.links.begins_world(self.ctx.config);
         match held {
-            Resolution::Unknown(_) if is_beyond && !is_first => Resolution::NotSynced,
+            Resolution::Unknown if is_beyond && !is_first => Resolution::NotSynced,
             held => held,
         }
     }
@@ -218,14 +192,10 @@ impl Questions<'_, '_> {
         question: &Question,
         text: &str,
     ) -> Resolution {
+        self.catch_up();
         match self.resolved(consulted, question) {
-            // Names that are held here may have been meant.
-            Resolution::Unknown(_) => match self.0.resolve(text) {
-                Resolution::Unknown(similar) => Resolution::Unknown(similar),
-                _ => Resolution::Unknown(Vec::new()),
-            },
             // Nobody could say more than what is held.
-            Resolution::NotSynced => match self.0.resolve(text) {
+            Resolution::NotSynced => match self.memory().resolve(text) {
                 found @ Resolution::One(_) => found,
                 _ => Resolution::NotSynced,
             },
@@ -243,7 +213,7 @@ impl Questions<'_, '_> {
                 let found = records.and_then(|records| self.directory.told(*id, records, &told.alive, 0.0));
                 return match (found, known.first()) {
                     (Some(found), _) => Resolution::One(found),
-                    (None, Some(Knowledge::Whole)) => Resolution::Unknown(Vec::new()),
+                    (None, Some(Knowledge::Whole)) => Resolution::Unknown,
                     (None, _) => Resolution::NotSynced,
                 };
             }
@@ -266,7 +236,7 @@ impl Questions<'_, '_> {
                 return Resolution::NotSynced;
             }
         }
-        Resolution::Unknown(Vec::new())
+        Resolution::Unknown
     }
 
     /// Gateways of the first zone whose replica knew nothing of a name, where no zone before it decides: what is newer only

@@ -11,7 +11,7 @@ use crate::proto::documents::{DocumentQuery, Vouched};
 use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{NodeAlert, Taken, Via};
-use crate::proto::name::ZoneName;
+use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node_name::NodeName;
 use crate::proto::own_records;
 use crate::proto::query::{Found, PeerProfile, QuestionCounts, TreeZone, ZoneAnswer};
@@ -47,7 +47,7 @@ impl Node {
 
     /// How often others were asked, and how often that was not needed.
     pub fn question_counts(&self) -> QuestionCounts {
-        self.resolver.counts
+        self.resolver.counts()
     }
 
     /// What an operator should know, each with the time since which it is so.
@@ -140,20 +140,25 @@ impl Node {
     }
 
     /// Published documents that this node answers for, one of each name, by name. Zones that are held here alone are asked.
-    pub fn documents(&mut self, now: Timestamp, query: &DocumentQuery) -> Vec<Arc<Record>> {
+    pub fn documents(&self, now: Timestamp, query: &DocumentQuery) -> Vec<Arc<Record>> {
         let Node { local, zones, directory, own, owners, .. } = self;
         Vouched::new(now, local.identity.key(), &own.imports, &local.config, owners)
             .list(zones, directory, query)
     }
 
     /// The published document of a name, if this node answers for one.
-    pub fn document(&mut self, now: Timestamp, name: &str) -> Option<Arc<Record>> {
+    pub fn document(&self, now: Timestamp, name: &str) -> Option<Arc<Record>> {
         let Node { local, zones, directory, own, owners, .. } = self;
         Vouched::new(now, local.identity.key(), &own.imports, &local.config, owners)
             .named(zones, directory, name)
     }
 
-    /// What a peer is. Looks at every held record.
+    /// Names of agents held here that somebody who wrote `text` may have meant, the nearest first, at most five.
+    pub fn similar_names(&self, text: &str) -> Vec<FullName> {
+        self.directory.similar_names(&self.zones, text)
+    }
+
+    /// What a peer is.
     pub fn profile(&self, peer: &PeerKey, now: Timestamp) -> PeerProfile {
         directory::profile(now, &self.zones, peer)
     }

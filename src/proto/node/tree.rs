@@ -38,8 +38,9 @@ impl Turn<'_> {
         });
         let mut tree: BTreeMap<ZoneId, TreeZone> =
             served.chain(below).map(|zone| (zone.id.clone(), zone)).collect();
+        let memory = self.memory();
         for registry in zones.delegating() {
-            for (id, record) in self.delegated_zones(registry) {
+            for (id, record) in memory.delegated_zones(registry) {
                 let zone = tree.entry(id.clone()).or_insert_with(|| known(id));
                 if zone.role.is_none() {
                     zone.gateways.extend(contact_of(record).map(|contact| contact.peer));

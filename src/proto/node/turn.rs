@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::ask::Questions;
+use super::memory::Memory;
 use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
-use crate::proto::directory::{Directory, Names};
+use crate::proto::directory::Directory;
 use crate::proto::fingerprint;
 use crate::proto::forks::Forks;
 use crate::proto::identity::PeerKey;
@@ -20,7 +21,7 @@ use crate::proto::overlay::Overlay;
 use crate::proto::own_records::{OwnRecords, Replace, note_written, publish, withdraw_version};
 use crate::proto::owners::Owners;
 use crate::proto::persistence;
-use crate::proto::query::{KnownOwner, OwnerError, Resolution, ZoneStatus};
+use crate::proto::query::{KnownOwner, OwnerError, Resolution};
 use crate::proto::resolver::Resolver;
 use crate::proto::zone::{Notice, Zone, Zones, note_others};
 
@@ -61,7 +62,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
-        let Turn { ctx, zones, own, owners, directory, overlay, .. } = self;
+        let Turn { ctx, zones, own, directory, overlay, .. } = self;
         let reply = match command {
             Command::Find(find) => match Questions(self).search(id, find, false) {
                 Some(reply) => reply,
@@ -86,7 +87,7 @@ impl Turn<'_> {
                 }
                 None => return,
             },
-            Command::Owners => Reply::Owners(owners.iter().cloned().collect()),
+            Command::Owners => self.memory().known_owners(),
             Command::TrustOwner { name, owner } => Reply::Owner(trust_owner(self, &name, owner)),
             Command::ForgetOwner(name) => Reply::Owner(forget_owner(self, &name)),
             Command::Register(offers) => {
@@ -236,25 +237,33 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn resolve(&mut self, text: &str) -> Resolution {
-        let Turn { ctx, zones, links, owners, directory, .. } = self;
-        let (home, now) = (ctx.config.home_zone(), ctx.now);
-        let is_unheard = |zone: &Zone| zone.answer(links, ctx.config, now).status == ZoneStatus::Unreachable;
-        let unheard =
-            zones.values().filter(|zone| is_unheard(zone)).map(|zone| zone.name().clone()).collect();
-        let names = Names { home: &home, owners, unheard: &unheard };
-        match directory.resolve(now, zones, &names, text) {
-            Resolution::Unknown(_) if !unheard.is_empty() => Resolution::NotSynced,
-            resolution => resolution,
+    /// All that this node knows, for looking only.
+    pub(super) fn memory(&self) -> Memory<'_> {
+        Memory {
+            now: self.ctx.now,
+            config: self.ctx.config,
+            unsafe_offset: self.ctx.unsafe_offset,
+            zones: self.zones,
+            links: self.links,
+            owners: self.owners,
+            directory: self.directory,
+            overlay: self.overlay,
+            counts: &self.resolver.from_memory,
         }
     }
 
-    /// As [`Turn::resolve`]; none where others are asked for what is not known here.
+    /// Enters what waits for the index, before memory is asked for agents.
+    pub(super) fn catch_up(&mut self) {
+        self.directory.catch_up(self.zones);
+    }
+
+    /// Whom a text means; none where others are asked for what is not known here.
     fn resolve_or_ask(&mut self, id: u64, text: &str, for_call: bool) -> Option<Resolution> {
-        let resolution = self.resolve(text);
+        self.catch_up();
+        let resolution = self.memory().resolve(text);
         let is_open = match &resolution {
             Resolution::One(found) => for_call && !Questions(self).reaches(found),
-            Resolution::Unknown(_) | Resolution::NotSynced => true,
+            Resolution::Unknown | Resolution::NotSynced => true,
             Resolution::Ambiguous { .. } => false,
         };
         if is_open { Questions(self).ask_for(id, text, for_call, resolution) } else { Some(resolution) }

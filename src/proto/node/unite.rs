@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ask::Questions;
 use super::cover::untold;
+use super::memory::scope;
 use crate::proto::ask::{Contact, Cover, Question, Referral, Search};
 use crate::proto::directory::entry_of;
 use crate::proto::identity::AgentId;
@@ -36,15 +37,16 @@ impl Questions<'_, '_> {
         let covers: Vec<Cover> = covers.cloned().collect();
         let Some(age) = covers.iter().map(Cover::age).min() else { return Vec::new() };
         let told = covers.into_iter().flat_map(|cover| cover.refer);
-        let lately = self.delegated_lately(&search.zone, age + open.consulted.passed(self.ctx.now));
+        let lately = self.memory().delegated_lately(&search.zone, age + open.consulted.passed(self.ctx.now));
         let mut referrals: Vec<Referral> = Vec::new();
         for referral in told.chain(lately) {
             let Consulted { referred, skipped, .. } = &open.consulted;
             let is_new = referrals.iter().all(|known| known.zone != referral.zone)
                 && referred.iter().chain(skipped).all(|known| *known != referral.zone);
             // Whoever holds a zone need not hold what lies below it.
-            let is_held = (self.zones.contains_key(&referral.zone) || self.is_fresh_below(&referral.zone))
-                && self.is_whole_here(&referral.zone);
+            let is_held = (self.zones.contains_key(&referral.zone)
+                || self.memory().is_fresh_below(&referral.zone))
+                && self.memory().is_whole_here(&referral.zone);
             let is_asked = referral.zone.is_within(&search.zone) && !is_held;
             if is_new && is_asked {
                 referrals.push(referral);
@@ -87,12 +89,13 @@ impl Questions<'_, '_> {
         by_name: bool,
         status: ZoneStatus,
     ) -> Answer {
-        let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
+        self.catch_up();
+        let scope = scope(find);
         let told = gathered(consulted, self.ctx.now);
         let has_more = |heard: &Heard| matches!(heard.told, Told::Found { more: true, .. });
         let mut more = consulted.heard.iter().any(has_more);
         let mut zones = zones_told(consulted, &scope, status, self.ctx.now);
-        let here = if zones.is_empty() { self.cover_alone(find) } else { self.cover(find) };
+        let here = if zones.is_empty() { self.memory().cover_alone(find) } else { self.memory().cover(find) };
         // What is held here is known better here; of the rest what others say counts.
         let counts = |it: &ZoneAnswer| it.status.is_fine() || self.zones.contains_key(&it.zone);
         let known: Vec<ZoneAnswer> =
@@ -100,11 +103,12 @@ impl Questions<'_, '_> {
         zones.retain(|told| told.status.is_fine() || known.iter().all(|known| known.zone != told.zone));
         zones.extend(known);
         // Whoever holds a zone and does not speak for it knows nothing of what lies below, however whole it is.
-        let is_open = self.is_unsure(&scope) && !consulted.heard.iter().any(|it| speaks_for(it, &scope));
+        let is_open =
+            self.memory().is_unsure(&scope) && !consulted.heard.iter().any(|it| speaks_for(it, &scope));
         if is_open && zones.iter().all(|zone| zone.status.is_fine()) {
             zones.push(untold(self.zones, &scope));
         }
-        let Answer { found: own, next, .. } = self.found_here(find, by_name, Vec::new());
+        let Answer { found: own, next, .. } = self.memory().found_here(find, by_name, Vec::new());
         more |= next.is_some();
         // Equal questions rank alike, as long as nothing of this node's own comes between.
         let rank = || cut(ranked(&told, &own, find), consulted);

@@ -399,7 +399,7 @@ impl Overlay {
             let is_below = id.zone != *above && id.zone.is_within(above);
             // What this node takes part in itself it need not follow.
             let is_served = zones.get(&id.zone).is_some_and(|zone| *zone.id() == id);
-            if !is_below || !counts(ctx, record, &id) {
+            if !is_below || !counts(ctx.config, record, &id) {
                 return None;
             }
             if is_served {

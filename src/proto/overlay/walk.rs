@@ -319,7 +319,9 @@ impl Overlay {
         let target = ctx.config.zone_id(name);
         let mut nearer: Vec<(ZoneId, Vec<Contact>)> = Vec::new();
         for record in &way {
-            let Some(zone) = delegated(record).filter(|zone| counts(ctx, record, zone)) else { continue };
+            let Some(zone) = delegated(record).filter(|zone| counts(ctx.config, record, zone)) else {
+                continue;
+            };
             if !name.is_within(&zone.zone) {
                 return false;
             }
@@ -396,7 +398,7 @@ fn first_asked(links: &Links, config: &Config, in_vain: usize) -> Vec<Contact> {
 /// Whether a delegation that the walk was told of names a zone strictly below.
 fn is_of_below(ctx: &Context<'_>, record: &Record, above: &ZoneName) -> bool {
     delegated(record)
-        .is_some_and(|it| it.zone != *above && it.zone.is_within(above) && counts(ctx, record, &it))
+        .is_some_and(|it| it.zone != *above && it.zone.is_within(above) && counts(ctx.config, record, &it))
 }
 
 /// A delegation of the registry that was asked, if it is one.

@@ -27,12 +27,14 @@ impl Index {
         // Shared by the order of names and the row: names are most of what an entry weighs.
         let key = Arc::new(Key { name: entry.name.clone(), id: entry.id });
         self.names.insert(key.clone(), entry_id);
+        self.grams.insert(key.name.agent.as_str(), entry_id);
         self.zones.entry(zone_path(&key.name.zone)).or_default().insert(entry_id);
         key
     }
 
     pub(super) fn displace(&mut self, entry_id: u32, key: &Key) {
         self.names.remove(key);
+        self.grams.remove(key.name.agent.as_str(), entry_id);
         let path = zone_path(&key.name.zone);
         if let Some(entry_ids) = self.zones.get_mut(&path) {
             entry_ids.remove(entry_id);

@@ -7,15 +7,13 @@ use std::collections::BTreeSet;
 
 use super::order::Key;
 use super::slips::{letters, may_be_within, slips};
-use super::{Index, Query, token};
+use super::{Index, token};
 use crate::proto::identity::AgentId;
 use crate::proto::name::{AgentName, FullName, LABEL_BYTES_MAX, ZoneName};
 
-/// Names compared, half on each side of where the text would stand. In a registry up to half this size that is all of
-/// them; in a larger one those that begin alike. Comparing this many takes about a millisecond.
-const COMPARED_MAX: usize = 4000;
-/// Hits with a word in common that are considered.
-const SAME_WORD_MAX: usize = 50;
+/// Names compared. Half of them stand around the place of the text in the order and begin like it; the others have most letters in
+/// common with it.
+const COMPARED_MAX: usize = 64;
 /// Letters one slip may fall on: a text of 8 letters may have two, none may have more than [`SLIPS_MAX`].
 const LETTERS_PER_SLIP: usize = 4;
 /// Most slips that are forgiven.
@@ -38,11 +36,13 @@ pub(super) fn similar_names(index: &Index, text: &str, limit: usize) -> Vec<Full
     let folded = token::label(&text[..text.floor_char_boundary(super::QUERY_BYTES_MAX)]);
     let (agent, zone) = folded.split_once('@').unwrap_or((&folded, ""));
     let agent = &agent[..agent.floor_char_boundary(2 * LABEL_BYTES_MAX)];
-    let start = start(agent);
-    let around = index.names_around(start.as_ref(), COMPARED_MAX);
+    let (start, asked) = (start(agent), words(agent));
+    let around = index.names_around(start.as_ref(), COMPARED_MAX / 2);
+    let alike = index.grams.nearest(agent, COMPARED_MAX / 2);
+    let alike = alike.into_iter().filter_map(|entry_id| index.key(entry_id)).map(|key| &key.name);
     let mut near: Vec<(Nearness, bool, &FullName)> = around
-        .filter_map(|name| Some((nearness(agent, name.agent.as_str())?, name)))
-        .chain(same_word(index, agent))
+        .chain(alike)
+        .filter_map(|name| Some((nearness(agent, name.agent.as_str(), &asked)?, name)))
         .map(|(nearness, name)| (nearness, name.zone.as_str() != zone, name))
         .collect();
     near.sort_unstable();
@@ -59,7 +59,7 @@ fn start(agent: &str) -> Option<Key> {
     Some(Key { name: FullName { agent, zone: ZoneName::root() }, id: AgentId([0; 20]) })
 }
 
-fn nearness(text: &str, name: &str) -> Option<Nearness> {
+fn nearness(text: &str, name: &str, asked: &BTreeSet<String>) -> Option<Nearness> {
     let slips_allowed = (text.len() / LETTERS_PER_SLIP).min(SLIPS_MAX);
     if text.len().abs_diff(name.len()) <= slips_allowed
         && may_be_within(slips_allowed, letters(text), letters(name))
@@ -68,22 +68,13 @@ fn nearness(text: &str, name: &str) -> Option<Nearness> {
         return Some(Nearness::Slips(slips));
     }
     let begins = name.starts_with(text) || (text.starts_with(name) && name.len() >= text.len() / PREFIX_PART);
-    (begins && text.len().min(name.len()) >= PREFIX_MIN).then_some(Nearness::SamePrefix)
-}
-
-fn same_word<'a>(index: &'a Index, agent: &str) -> impl Iterator<Item = (Nearness, &'a FullName)> {
-    let page = match agent.trim() {
-        "" => None,
-        text => Some(index.search(&Query { text: text.into(), ..Query::default() }, SAME_WORD_MAX, None)),
-    };
-    let asked = words(agent);
-    let hits = page.into_iter().flat_map(|page| page.hits);
-    hits.filter_map(move |hit| {
-        let name = index.name(&hit.id)?;
-        // A word of a description, or one of several that many names have (`ai`, `mcp`), would suggest at random.
-        let common = words(name.agent.as_str()).intersection(&asked).count();
-        (2 * common > asked.len()).then_some((Nearness::SameWord, name))
-    })
+    if begins && text.len().min(name.len()) >= PREFIX_MIN {
+        return Some(Nearness::SamePrefix);
+    }
+    // One of several words that many names have (`ai`, `mcp`) would suggest at random.
+    let mut common = BTreeSet::new();
+    token::each_word(name, |word| common.extend(asked.get(word)));
+    (2 * common.len() > asked.len()).then_some(Nearness::SameWord)
 }
 
 fn words(name: &str) -> BTreeSet<String> {
@@ -159,6 +150,29 @@ mod tests {
         index.insert(super::super::Entry { id: AgentId([99; 20]), ..super::super::tests::bare(&again) });
         assert_eq!(similar(&index, "weather"), ["weather@.", "weather@com", "weather@net"]);
         assert_eq!(index.similar_names("weather", 0), []);
+    }
+
+    /// Whoever fills a registry with names that are alike makes no question after others dearer.
+    #[test]
+    fn among_thousands_of_names_few_are_compared_and_what_is_meant_is_among_them() {
+        let workers: Vec<String> = (0..5_000).map(|number| format!("worker-{number}@.")).collect();
+        let ground = (0..500).map(|number| format!("{}{number:03}@.", "a".repeat(60)));
+        let single = ('a'..='z').map(|letter| format!("{letter}@."));
+        let meant = ["summarizer@.", "translator@acme.org", "weather-hourly@."].map(str::to_owned);
+        let names: Vec<String> = workers.into_iter().chain(ground).chain(single).chain(meant).collect();
+        let index = index_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for text in ["worker-xyz", &"a".repeat(63), "q", "zzz"] {
+            assert!(index.grams.nearest(text, usize::MAX).len() <= super::super::grams::READ_MAX, "{text}");
+        }
+        for (text, meant) in [
+            ("sumarizer", "summarizer@."),
+            ("ranslator", "translator@acme.org"),
+            ("hourly-weather", "weather-hourly@."),
+        ] {
+            assert_eq!(similar(&index, text).first().map(String::as_str), Some(meant), "{text}");
+        }
+        assert_eq!(similar(&index, "worker-xyz"), Vec::<String>::new());
+        assert!(similar(&index, "worker-49999").iter().all(|name| name.starts_with("worker-4")));
     }
 
     #[test]

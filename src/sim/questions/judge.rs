@@ -124,7 +124,7 @@ impl Case<'_> {
             let mut demanded = self.demanded(before_ms).filter(is_meant);
             demanded.next().map(|it| format!("{} of node {}", it.name, it.host))
         };
-        if let (Resolution::Unknown(_), Some(agent)) = (resolution, lacking(DENIAL_AGE_MS + SLACK_MS)) {
+        if let (Resolution::Unknown, Some(agent)) = (resolution, lacking(DENIAL_AGE_MS + SLACK_MS)) {
             return Judgement::Wrong(Check::AnswerIsTrue, format!("{agent} is denied"));
         }
         if let (true, false, Some(agent)) = (self.is_quiet(), is_decided(resolution), lacking(WRITTEN_MS)) {

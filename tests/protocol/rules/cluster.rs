@@ -277,8 +277,10 @@ impl Cluster {
         }
     }
 
+    /// What is read beside the node is what the node itself answers.
     pub(crate) fn command(&mut self, at: usize, command: Command) -> Reply {
         self.next_id += 1;
+        let read = self.nodes[at].recall(self.clock(at), &command);
         let (id, since) = (self.next_id, self.log.len());
         self.give(at, Input::Command { id, command });
         self.settle();
@@ -286,7 +288,11 @@ impl Cluster {
             Output::Reply { id: answered, reply } if *answered == id => Some(reply.clone()),
             _ => None,
         };
-        self.log[since..].iter().find_map(reply).unwrap()
+        let answered = self.log[since..].iter().find_map(reply).unwrap();
+        if let Some(read) = read {
+            assert_eq!(read, answered);
+        }
+        answered
     }
 
     pub(crate) fn register(&mut self, at: usize, offer: Offer) -> Result<Registered, WriteError> {
