@@ -1,5 +1,6 @@
 //! Over HTTP: searches and looks at one agent.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +26,8 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Names that are asked for, one after the other.
 const NAMES: usize = 500;
 const TEXTS: usize = 300;
+/// Words of a text that are met first are common.
+const COMMON_WORDS: usize = 1_000;
 
 /// Searches beside a bare route that answers with as many bytes, both in this process.
 pub(crate) fn find() -> Vec<Figure> {
@@ -69,6 +72,11 @@ pub(crate) fn requests() -> Vec<Figure> {
     let kinds = [
         ("GET /healthz", paths(&|_| "/healthz".into()), Aim::Told),
         ("one tag, ten hits", paths(&|at| format!("/v1/find?limit=10&tag=tag{}", at % 20)), Aim::AtMost(3.0)),
+        (
+            "a tag and a capability, ten hits",
+            paths(&|at| format!("/v1/find?limit=10&tag=tag{}&capability=can{}", at % 5, at / 5 % 4)),
+            Aim::AtMost(3.0),
+        ),
         ("one agent", paths(&|at| format!("/v1/agents/agent-{}", at * 17)), Aim::AtMost(2.0)),
         (
             "no such name, unlike others",
@@ -103,7 +111,12 @@ pub(crate) fn text() -> Vec<Figure> {
         id[..8].copy_from_slice(&(at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
         index.insert(search::entry(AgentId(id), &name, &cards.card()));
     }
-    let mut word = || cards.prose(1).trim().to_owned();
+    // Words that few agents have: of the common ones the index does nearly all of the work.
+    let mut words = BTreeSet::new();
+    let mut rare = std::iter::repeat_with(|| cards.prose(1).trim().to_owned())
+        .filter(|word| words.insert(word.clone()))
+        .skip(COMMON_WORDS);
+    let mut word = || rare.next().expect("endless");
     let texts: Vec<[String; 2]> = (0..TEXTS).map(|_| [word(), word()]).collect();
     let path = |[one, other]: &[String; 2]| format!("/v1/find?limit=10&q={one}+{other}");
     let requests: Vec<Request> = texts.iter().map(|words| get(node.addr, &path(words))).collect();
