@@ -21,11 +21,14 @@ use tokio::task::JoinHandle;
 mod agents {
     pub(crate) const NETWORK: &str = "bench";
 }
+#[path = "samples/hosted.rs"]
+mod hosted;
 #[path = "samples/nodes.rs"]
 mod nodes;
 #[path = "samples/times.rs"]
 mod times;
 
+use hosted::hosted;
 use nodes::options;
 use times::Times;
 
@@ -56,7 +59,7 @@ async fn measure() {
     let folders = [TempDir::new().expect("a folder"), TempDir::new().expect("a folder")];
     let agents = Agents::new(ZoneName::root());
     let mut all = BAD.map(|(name, script, is_hungry)| bad(name, script, is_hungry)).to_vec();
-    all.push(echo());
+    all.push(hosted("echo", Builtin::Echo));
     agents.replace(all);
     let host = Options { agents, ..options(1, folders[0].path(), &[]) };
     let host = host::start(host).await.expect("a node");
@@ -179,14 +182,4 @@ async fn call(node: &Running, text: &str) -> Duration {
     let took = began.elapsed();
     assert!(answer.success, "{answer:?}");
     took
-}
-
-fn echo() -> HostedAgent {
-    let limits =
-        CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: AT_ONCE as u32, ..CallLimits::DEFAULT };
-    let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
-    let name = "echo".parse().expect("a label");
-    let run_config = RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new("."));
-    let offer = Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() };
-    HostedAgent { offer, run_config: Some(run_config) }
 }

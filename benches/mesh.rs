@@ -1,23 +1,18 @@
-//! What a mesh of real nodes does on the loopback of one machine: `cargo bench --bench mesh [-- spread|idle|join|register]`.
+//! What a mesh of real nodes does on the loopback of one machine: `cargo bench --bench mesh [-- spread|idle|join]`.
 //!
 //! All nodes share this process and its cores. `spread`: a registration seen on all of 10 nodes (aim: p50 10 ms, p99
 //! 50 ms) and of 50 (50 ms, 250 ms). `idle`: traffic and CPU of 50 nodes at rest (aim: 4 KiB/s each way and 1 % a
-//! node). `join`: a fresh node takes 10,000 records from one peer and from three (aim: 2 s). `register`: one durable
-//! registration beside a bare append and sync of as many bytes.
+//! node). `join`: a fresh node takes 10,000 records from one peer and from three (aim: 2 s). One durable registration beside
+//! a bare append and sync is in the bench `limits`.
 //!
 //! On Linux it runs in a network namespace of its own where that is allowed, so that only its own traffic is counted.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aop::api;
-use aop::document::Offer;
 use aop::host::{self, Running};
-use aop::proto::card::Scope;
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -25,13 +20,22 @@ use tokio::time::{sleep, timeout};
 
 #[path = "samples/agents.rs"]
 mod agents;
+#[path = "samples/cpu.rs"]
+mod cpu;
+#[path = "samples/joins.rs"]
+mod joins;
 #[path = "samples/nodes.rs"]
 mod nodes;
+#[path = "samples/offers.rs"]
+mod offers;
 #[path = "samples/times.rs"]
 mod times;
 
 use agents::{Cards, fill};
+use cpu::process_cpu;
+use joins::{complete, zone};
 use nodes::options;
+use offers::offer;
 use times::Times;
 
 /// Longest wait for anything.
@@ -51,14 +55,13 @@ fn main() {
     }
     let mut parts: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
     if parts.is_empty() {
-        parts = ["register", "join", "spread", "idle"].map(String::from).to_vec();
+        parts = ["join", "spread", "idle"].map(String::from).to_vec();
     }
     times::head("cargo bench --bench mesh");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         for part in parts {
             match part.as_str() {
-                "register" => register().await,
                 "join" => {
                     join(1).await;
                     join(3).await;
@@ -68,7 +71,7 @@ fn main() {
                     spread(50).await;
                 }
                 "idle" => idle(50).await,
-                other => panic!("{other} is none of register, join, spread, idle"),
+                other => panic!("{other} is none of join, spread, idle"),
             }
         }
     });
@@ -98,10 +101,6 @@ struct Mesh {
 
 async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
     host::start(options(seed, dir, bootstrap)).await.expect("started")
-}
-
-async fn zone(node: &Running) -> api::ZoneReport {
-    node.handle.status().await.expect("a status").zones.remove(0)
 }
 
 async fn mesh_peers(node: &Running) -> usize {
@@ -174,16 +173,6 @@ async fn watch(at: usize, mut events: host::Events, seen: mpsc::Sender<(usize, S
             Ok(_) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
-    }
-}
-
-fn offer(cards: &mut Cards, name: String) -> Offer {
-    Offer {
-        name: name.parse().expect("a label"),
-        zone: None,
-        scope: Scope::Public,
-        card: cards.card(),
-        grants: Vec::new(),
     }
 }
 
@@ -279,7 +268,7 @@ async fn join(holders: u8) {
         let (began, cpu) = (Instant::now(), process_cpu());
         let fresh = start(200 + run, dir.path(), &bootstrap).await;
         let started = began.elapsed();
-        let whole = timeout(PATIENCE, complete(&fresh, &nodes[0])).await;
+        let whole = timeout(PATIENCE, complete(&fresh, &nodes[0], HELD)).await;
         let took = began.elapsed().as_secs_f64() * 1e3;
         let cpu = (process_cpu() - cpu).as_secs_f64() * 1e3;
         println!(
@@ -292,53 +281,4 @@ async fn join(holders: u8) {
     for node in nodes {
         node.stop().await.expect("stopped");
     }
-}
-
-/// Waits until both hold the same; looks when a sync ended, and now and then.
-async fn complete(fresh: &Running, holder: &Running) {
-    let mut events = fresh.handle.events();
-    loop {
-        let report = zone(fresh).await;
-        if report.agents == HELD {
-            let theirs = zone(holder).await;
-            if theirs.as_of != report.as_of || theirs.fingerprint == report.fingerprint {
-                return;
-            }
-        }
-        let synced = async {
-            while !matches!(events.recv().await, Ok(api::Event::Synced { .. }) | Err(RecvError::Closed)) {}
-        };
-        // Looked at again in any case.
-        let _elapsed = timeout(Duration::from_millis(100), synced).await;
-    }
-}
-
-async fn register() {
-    let dir = TempDir::new().expect("a folder");
-    let node = start(100, dir.path(), &[]).await;
-    let mut cards = Cards::new();
-    let mut file = File::create(dir.path().join("bare")).expect("a file");
-    let bytes = Arc::new(vec![7; 2_300]);
-    let (mut bare, mut registered) = (Times::default(), Times::default());
-    for at in 0..REGISTRATIONS * 4 {
-        let began = Instant::now();
-        file.write_all(&bytes).expect("written");
-        file.sync_data().expect("synced");
-        bare.add(began.elapsed());
-        let offer = offer(&mut cards, format!("agent-{at}"));
-        let began = Instant::now();
-        let answers = node.handle.register(None, vec![offer]).await.expect("registered");
-        registered.add(began.elapsed());
-        assert!(answers[0].is_ok(), "{answers:?}");
-    }
-    println!("one durable registration on a lone node, in turns with a bare append");
-    bare.line("append of 2,300 bytes and fdatasync");
-    registered.line("Handle::register");
-    println!("  ratio of the medians {:.2}", registered.at(0.5).as_secs_f64() / bare.at(0.5).as_secs_f64());
-    node.stop().await.expect("stopped");
-}
-
-fn process_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 use aop::api::StartImport;
 use aop::host::{self, ImportClient, Options, Running};
-use aop::http;
-use aop::proto::address_block::TrustedNets;
 use aop::proto::card::Scope;
 use aop::proto::codec;
 use aop::proto::identity::Identity;
@@ -28,11 +26,14 @@ use tokio::net::{TcpListener, TcpStream};
 mod cards;
 #[path = "samples/requests.rs"]
 mod requests;
+#[path = "samples/server.rs"]
+mod server;
 #[path = "samples/times.rs"]
 mod times;
 
 use cards::Cards;
-use requests::{ask, ask_for_a_while};
+use requests::{Request, ask, get, load};
+use server::Server;
 use times::Times;
 
 const NETWORK: &str = "bench";
@@ -51,18 +52,7 @@ fn main() {
         let node = host::start(options).await.expect("started");
         let entries = entries();
         import(&node, entries).await;
-        let settings = http::Settings {
-            addr: ([127, 0, 0, 1], 0).into(),
-            names: Vec::new(),
-            trusted_nets: TrustedNets::default(),
-            token: None,
-            registry: http::RegistryAccess::Own,
-        };
-        let server = http::bind(settings).await.expect("bound").serve(node.handle.clone());
-        let addr: SocketAddr = server.url().trim_start_matches("http://").parse().expect("an address");
-        compare(addr).await;
-        drop(server);
-        node.stop().await.expect("stopped");
+        compare(Server::of(node).await.addr).await;
     });
 }
 
@@ -154,21 +144,18 @@ fn sign_all() -> Duration {
 }
 
 async fn compare(node: SocketAddr) {
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {node}\r\n\r\n").into_bytes();
+    let get = |path: &str| get(node, path);
     let words = Cards::new().prose(8);
     let words = words.trim();
     let search = json!({"query": {"text": words}, "federation": "none", "pageSize": 10}).to_string();
+    let searched = format!(
+        "POST /ard/search HTTP/1.1\r\nHost: {node}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{search}",
+        search.len()
+    );
     let asked = [
         ("GET /v1/find, words", get(&format!("/v1/find?limit=10&q={}", words.replace(' ', "+")))),
-        (
-            "POST /ard/search, the same words",
-            format!(
-                "POST /ard/search HTTP/1.1\r\nHost: {node}\r\nContent-Type: application/json\r\n\
-                 Content-Length: {}\r\n\r\n{search}",
-                search.len()
-            )
-            .into_bytes(),
-        ),
+        ("POST /ard/search, the same words", Request { bytes: searched.into_bytes(), status: 200 }),
         ("GET /v1/find, all", get("/v1/find?limit=10")),
         ("GET /v0.1/servers", get("/v0.1/servers?limit=10")),
     ];
@@ -180,14 +167,9 @@ async fn compare(node: SocketAddr) {
     }
     for _ in 0..ROUNDS {
         for ((_, request), (count, times)) in asked.iter().zip(&mut measured) {
-            let tasks: Vec<_> = (0..CONNECTIONS)
-                .map(|_| tokio::spawn(ask_for_a_while(node, request.clone(), ROUND)))
-                .collect();
-            for task in tasks {
-                let took = task.await.expect("asked");
-                *count += took.len();
-                took.into_iter().for_each(|time| times.add(time));
-            }
+            let took = load(node, std::slice::from_ref(request), CONNECTIONS, ROUND).await;
+            *count += took.len();
+            took.into_iter().for_each(|time| times.add(time));
         }
     }
     println!("{CONNECTIONS} connections, {HELD} records, ten results");

@@ -24,24 +24,40 @@ pub(crate) use cards::Cards;
 
 /// The network of all benches.
 pub(crate) const NETWORK: &str = "bench";
-const AUTHORS: usize = 20;
+const AUTHORS: usize = 100;
 
-/// Signed records of 20 authors in turn.
+/// Such records as a zone has room for.
+const ZONE_RECORDS: usize = 45_000;
+
+/// Signed records of 100 authors in turn, one zone after the other.
 pub(crate) fn records(count: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut cards = Cards::new();
-    let authors: Vec<Identity> = (0..AUTHORS).map(|at| Identity::from_seed([at as u8 + 1; 32])).collect();
-    let wall = wall_clock();
+    let authors: Vec<Identity> = (0..AUTHORS as u8).map(author).collect();
+    let (wall, zones) = (wall_clock(), zones(count));
     (0..count).map(move |at| {
         let author = &authors[at % AUTHORS];
-        let seq = (at / AUTHORS + 1) as u64;
-        sign(author, at, seq, wall, &codec::encode(&cards.card()))
+        let seq = (at % ZONE_RECORDS / AUTHORS + 1) as u64;
+        sign(author, &zones[at / ZONE_RECORDS], at, seq, wall, &codec::encode(&cards.card()))
     })
 }
 
-fn sign(author: &Identity, at: usize, seq: u64, wall: Timestamp, body: &[u8]) -> Vec<u8> {
+/// The zones that so many records take.
+pub(crate) fn zones(count: usize) -> Vec<ZoneName> {
+    let beside = (1..count.div_ceil(ZONE_RECORDS)).map(|at| format!("z{at}.org").parse().expect("a zone"));
+    std::iter::once(ZoneName::root()).chain(beside).collect()
+}
+
+/// None of the nodes of the benches, whose seeds are one byte repeated.
+fn author(at: u8) -> Identity {
+    let mut seed = [255; 32];
+    seed[0] = at;
+    Identity::from_seed(seed)
+}
+
+fn sign(author: &Identity, zone: &ZoneName, at: usize, seq: u64, wall: Timestamp, body: &[u8]) -> Vec<u8> {
     let header = Header {
         network: NETWORK.into(),
-        zone: ZoneName::root(),
+        zone: zone.clone(),
         kind: RecordKind::Agent,
         name: format!("agent-{at}").parse().expect("a label"),
         owner: author.key(),
@@ -67,19 +83,18 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// A node with a new store in `dir`.
-    pub(crate) fn new(dir: &Path, seed: u8) -> Keeper {
+    /// A node of these zones with a new store in `dir`.
+    pub(crate) fn new(dir: &Path, seed: u8, zones: Vec<ZoneName>) -> Keeper {
         let store = Store::open(dir).expect("opened").0;
         let now = wall_clock();
-        let mut keeper = Keeper { node: node(seed, Stored::default(), now), store, now };
+        let mut keeper = Keeper { node: node(seed, zones, Stored::default(), now), store, now };
         keeper.perform();
         keeper
     }
 
     /// Takes one gossip message, writes included.
-    pub(crate) fn take(&mut self, message: Vec<u8>) {
-        let (peer, zone) = (PeerKey([9; 32]), ZoneName::root());
-        let id = GossipId([0; 20]);
+    pub(crate) fn take(&mut self, zone: ZoneName, message: Vec<u8>) {
+        let (peer, id) = (PeerKey([9; 32]), GossipId([0; 20]));
         self.node.handle(self.now, Input::Gossip { id, peer, zone, bytes: message });
         self.perform();
     }
@@ -98,7 +113,7 @@ impl Keeper {
 
     /// Agents held.
     pub(crate) fn agents(&mut self) -> usize {
-        self.node.zone_states(self.now)[0].agents
+        self.node.zone_states(self.now).iter().map(|zone| zone.agents).sum()
     }
 
     /// Writes the rest.
@@ -108,8 +123,8 @@ impl Keeper {
 }
 
 /// A node of the bench network.
-pub(crate) fn node(seed: u8, stored: Stored, now: Timestamp) -> Node {
-    let config = Config { network: NETWORK.into(), ..Config::default() };
+pub(crate) fn node(seed: u8, zones: Vec<ZoneName>, stored: Stored, now: Timestamp) -> Node {
+    let config = Config { network: NETWORK.into(), zones, ..Config::default() };
     Node::new(Identity::from_seed([seed; 32]), config, [3; 32], stored, now)
 }
 
@@ -120,9 +135,10 @@ pub(crate) fn message(record: Vec<u8>) -> Vec<u8> {
 
 /// Fills the store of the node with this seed.
 pub(crate) fn fill(dir: &Path, seed: u8, count: usize) {
-    let mut keeper = Keeper::new(dir, seed);
-    for record in records(count) {
-        keeper.take(message(record));
+    let zones = zones(count);
+    let mut keeper = Keeper::new(dir, seed, zones.clone());
+    for (at, record) in records(count).enumerate() {
+        keeper.take(zones[at / ZONE_RECORDS].clone(), message(record));
     }
     assert_eq!(keeper.agents(), count);
     keeper.close();

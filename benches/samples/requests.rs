@@ -1,4 +1,4 @@
-//! A lean HTTP client on one keep-alive connection: the measured server must cost more than the client.
+//! A lean HTTP client on keep-alive connections: the measured server must cost more than the client.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,28 +6,60 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Sends one request again and again for so long; how long each answer took.
-pub(crate) async fn ask_for_a_while(addr: SocketAddr, asked: Vec<u8>, time: Duration) -> Vec<Duration> {
-    let mut stream = TcpStream::connect(addr).await.expect("connected");
-    let (began, mut times, mut buffer) = (Instant::now(), Vec::new(), Vec::new());
-    while began.elapsed() < time {
-        let asking = Instant::now();
-        ask(&mut stream, &asked, &mut buffer).await;
-        times.push(asking.elapsed());
+/// What is sent, and the status that answers it.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) status: u16,
+}
+
+/// Asks for a path.
+pub(crate) fn get(addr: SocketAddr, path: &str) -> Request {
+    Request { bytes: format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n").into_bytes(), status: 200 }
+}
+
+/// So many connections ask for so long, each one request after the other and all of them in turn; how long each answer took.
+pub(crate) async fn load(
+    addr: SocketAddr,
+    requests: &[Request],
+    connections: usize,
+    time: Duration,
+) -> Vec<Duration> {
+    let ask_on = |first: usize| {
+        let requests = requests.to_vec();
+        tokio::spawn(async move {
+            let mut stream = TcpStream::connect(addr).await.expect("connected");
+            let (began, mut times, mut buffer) = (Instant::now(), Vec::new(), Vec::new());
+            for request in requests.iter().cycle().skip(first) {
+                let asking = Instant::now();
+                if asking - began >= time {
+                    break;
+                }
+                ask(&mut stream, request, &mut buffer).await;
+                times.push(asking.elapsed());
+            }
+            times
+        })
+    };
+    let tasks: Vec<_> = (0..connections).map(|at| ask_on(at * requests.len() / connections)).collect();
+    let mut times = Vec::new();
+    for task in tasks {
+        times.append(&mut task.await.expect("asked"));
     }
     times
 }
 
 /// One question; the answer's body lies at the end of `buffer`, and its length is returned.
-pub(crate) async fn ask(stream: &mut TcpStream, asked: &[u8], buffer: &mut Vec<u8>) -> usize {
-    stream.write_all(asked).await.expect("sent");
+pub(crate) async fn ask(stream: &mut TcpStream, request: &Request, buffer: &mut Vec<u8>) -> usize {
+    stream.write_all(&request.bytes).await.expect("sent");
     buffer.clear();
     loop {
         let read = stream.read_buf(buffer).await.expect("received");
         assert!(read > 0, "the server closed the connection");
         let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
         let (head, body) = (String::from_utf8_lossy(&buffer[..end]), &buffer[end + 4..]);
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}\n{}", String::from_utf8_lossy(body));
+        let answered = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        assert_eq!(answered, Some(request.status), "{head}\n{}", String::from_utf8_lossy(body));
         match length_of(&head) {
             Some(length) if body.len() >= length => return length,
             None if body.ends_with(b"\r\n0\r\n\r\n") => return body.len(),

@@ -143,8 +143,8 @@ pub(super) fn never_arrived(error: &ServiceError) -> bool {
 
 fn http_error(error: &ServiceError) -> Option<&StreamableHttpError<reqwest::Error>> {
     let ServiceError::TransportSend(error) = error else { return None };
-    match error.error.downcast_ref::<WireError<StreamableHttpError<reqwest::Error>>>()? {
-        WireError::Transport(error) => Some(error),
+    match error.error.downcast_ref::<WireError>()? {
+        WireError::Transport(error) => error.downcast_ref(),
         WireError::Unread => None,
     }
 }

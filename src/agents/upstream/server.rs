@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rmcp::service::RoleClient;
-use rmcp::transport::Transport;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
@@ -19,6 +17,7 @@ use super::events::EventStream;
 use super::http;
 use super::session::{Connection, Opening, Session};
 use super::union::Union;
+use super::wire::AnyTransport;
 use crate::agents::Invocation;
 use crate::agents::secrets::Secrets;
 use crate::document::run_config::McpServer;
@@ -146,7 +145,7 @@ impl Server {
         match &self.address {
             McpServer::Command(program) => match Child::start(program, &self.folder) {
                 Ok((child, pipes)) => {
-                    let why = self.connect(pipes, restarts, stop).await;
+                    let why = self.connect(Box::new(pipes), restarts, stop).await;
                     format!("{why}; its process: {}", child.end().await)
                 }
                 Err(error) => format!("it cannot be started: {error}"),
@@ -158,7 +157,7 @@ impl Server {
                     () = stop.cancelled() => Err("it is no longer wanted".into()),
                 };
                 match opened {
-                    Ok(transport) => self.connect(transport, restarts, stop).await,
+                    Ok(transport) => self.connect(Box::new(transport), restarts, stop).await,
                     Err(why) => {
                         restarts.turn();
                         format!("it takes no messages, and in the older way: {why}")
@@ -167,17 +166,19 @@ impl Server {
             }
             McpServer::Url(endpoint) => {
                 match http::transport(endpoint, self.secrets.clone(), restarts.is_refused.clone()) {
-                    Ok(transport) => self.connect(transport, restarts, stop).await,
+                    Ok(transport) => self.connect(Box::new(transport), restarts, stop).await,
                     Err(why) => format!("it cannot be asked: {why}"),
                 }
             }
         }
     }
 
-    async fn connect<T>(&self, transport: T, restarts: &mut RestartState, stop: &CancellationToken) -> String
-    where
-        T: Transport<RoleClient> + 'static,
-    {
+    async fn connect(
+        &self,
+        transport: AnyTransport,
+        restarts: &mut RestartState,
+        stop: &CancellationToken,
+    ) -> String {
         let session = async {
             let (session, tools) = Session::open(transport, restarts.opening, self.secrets.clone())
                 .await

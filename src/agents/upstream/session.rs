@@ -14,13 +14,12 @@ use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
     PeerRequestOptions, RequestHandle, RoleClient, RunningService, ServiceError, Subscription,
 };
-use rmcp::transport::Transport;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::wire::{Reports, Wire};
+use super::wire::{AnyTransport, Reports, Wire};
 use super::{Tool, answer, listing, task};
 use crate::agents::secrets::Secrets;
 use crate::agents::{CALL_BYTES_MAX, Invocation};
@@ -87,14 +86,11 @@ impl ClientHandler for Client {
 
 impl Session {
     /// Shakes hands and lists the tools.
-    pub(super) async fn open<T>(
-        transport: T,
+    pub(super) async fn open(
+        transport: AnyTransport,
         opening: Opening,
         secrets: Arc<Secrets>,
-    ) -> Result<(Session, Vec<Tool>), String>
-    where
-        T: Transport<RoleClient> + 'static,
-    {
+    ) -> Result<(Session, Vec<Tool>), String> {
         let opened = timeout(HANDSHAKE_MAX, Session::shake_hands(transport, opening, secrets)).await;
         let mut session = match opened {
             Ok(Ok(session)) => session,
@@ -113,14 +109,11 @@ impl Session {
         }
     }
 
-    async fn shake_hands<T>(
-        transport: T,
+    async fn shake_hands(
+        transport: AnyTransport,
         opening: Opening,
         secrets: Arc<Secrets>,
-    ) -> Result<Session, ClientInitializeError>
-    where
-        T: Transport<RoleClient> + 'static,
-    {
+    ) -> Result<Session, ClientInitializeError> {
         let (reports, recheck) = (Arc::new(Reports::new(secrets.clone())), Arc::<Notify>::default());
         let closed = CancellationToken::new();
         let wire = Wire::new(transport, reports.clone(), closed.clone());

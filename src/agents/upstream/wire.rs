@@ -5,8 +5,11 @@
 //! stay few.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 use rmcp::model::{
     ClientNotification, ClientRequest, GetMeta, JsonRpcMessage, NumberOrString, ProgressNotificationParam,
     ProgressToken, RequestId, ServerNotification,
@@ -29,8 +32,8 @@ const WRITES_MAX: usize = 2 * CALLS_MAX;
 const REPORT_BYTES_MAX: usize = 1024;
 
 /// A transport, watched.
-pub(super) struct Wire<T> {
-    transport: T,
+pub(super) struct Wire {
+    transport: AnyTransport,
     reports: Arc<Reports>,
     writes: Arc<Semaphore>,
     unread: bool,
@@ -43,17 +46,43 @@ pub(super) struct Wire<T> {
 
 /// Why a message was not sent.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError<E: std::error::Error> {
+pub(super) enum WireError {
     /// The transport says why.
     #[error(transparent)]
-    Transport(E),
+    Transport(BoxError),
     /// Too many messages wait already.
     #[error("the server does not read what it is sent")]
     Unread,
 }
 
-impl<T> Wire<T> {
-    pub(super) fn new(transport: T, reports: Arc<Reports>, closed: CancellationToken) -> Wire<T> {
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A transport of any kind. What serves a connection is large, and compiled once for all of them.
+pub(super) type AnyTransport = Box<dyn BoxedTransport>;
+
+/// [`Transport`] with boxed futures.
+pub(super) trait BoxedTransport: Send {
+    fn send(&mut self, message: TxJsonRpcMessage<RoleClient>) -> BoxFuture<'static, Result<(), BoxError>>;
+    fn receive(&mut self) -> BoxFuture<'_, Option<RxJsonRpcMessage<RoleClient>>>;
+    fn close(&mut self) -> BoxFuture<'_, Result<(), BoxError>>;
+}
+
+impl<T: Transport<RoleClient>> BoxedTransport for T {
+    fn send(&mut self, message: TxJsonRpcMessage<RoleClient>) -> BoxFuture<'static, Result<(), BoxError>> {
+        Transport::send(self, message).map_err(BoxError::from).boxed()
+    }
+
+    fn receive(&mut self) -> BoxFuture<'_, Option<RxJsonRpcMessage<RoleClient>>> {
+        Transport::receive(self).boxed()
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, Result<(), BoxError>> {
+        Transport::close(self).map_err(BoxError::from).boxed()
+    }
+}
+
+impl Wire {
+    pub(super) fn new(transport: AnyTransport, reports: Arc<Reports>, closed: CancellationToken) -> Wire {
         let writes = Arc::new(Semaphore::new(WRITES_MAX));
         Wire {
             transport,
@@ -67,7 +96,7 @@ impl<T> Wire<T> {
     }
 }
 
-impl<T: Transport<RoleClient>> Wire<T> {
+impl Wire {
     /// The next message that matters here.
     async fn next(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         while !self.unread {
@@ -100,14 +129,14 @@ impl<T: Transport<RoleClient>> Wire<T> {
     }
 }
 
-impl<T> Drop for Wire<T> {
+impl Drop for Wire {
     fn drop(&mut self) {
         self.closed.cancel();
     }
 }
 
-impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
-    type Error = WireError<T::Error>;
+impl Transport<RoleClient> for Wire {
+    type Error = WireError;
 
     fn send(
         &mut self,
