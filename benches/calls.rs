@@ -1,7 +1,8 @@
 //! What a call through a second node costs on the loopback of one machine: `cargo bench --bench calls`.
 //!
 //! Both nodes share this process and its cores. The same agent, which answers with its task, is called where it runs and
-//! from the other node, in turns: the difference is what the mesh costs (aim: a p50 below 1 ms). Then 64 calls at once, 16
+//! from the other node, in turns: the difference is what the mesh costs. In turns with both a bare stream is opened for as
+//! many bytes: what libp2p costs alone (aim: as fast, 0.8 of it for 64 KiB, 0.9 for 1 MiB). Then 64 calls at once, 16
 //! clients that call one after the other, and one client beside agents that are slow, crash, take memory, fork or never end.
 
 use std::path::Path;
@@ -21,6 +22,8 @@ use tokio::task::JoinHandle;
 mod agents {
     pub(crate) const NETWORK: &str = "bench";
 }
+#[path = "samples/bare.rs"]
+mod bare;
 #[path = "samples/hosted.rs"]
 mod hosted;
 #[path = "samples/nodes.rs"]
@@ -28,6 +31,7 @@ mod nodes;
 #[path = "samples/times.rs"]
 mod times;
 
+use bare::Bare;
 use hosted::hosted;
 use nodes::options;
 use times::Times;
@@ -69,9 +73,10 @@ async fn measure() {
         // A missed event only means that there is something to look at.
         let _event = events.recv().await;
     }
+    let bare = Bare::start().await;
     for (name, bytes) in SIZES {
         let calls = if bytes > 1_000 { CALLS / 10 } else { CALLS };
-        in_turns(name, bytes, calls, &host, &caller).await;
+        in_turns(name, bytes, calls, (&host, &caller, &bare)).await;
     }
     at_once(&caller).await;
     clients(&caller).await;
@@ -80,22 +85,27 @@ async fn measure() {
     host.stop().await.expect("stopped");
 }
 
-async fn in_turns(name: &str, bytes: usize, calls: usize, host: &Running, caller: &Running) {
-    let (mut here, mut there) = (Times::default(), Times::default());
+async fn in_turns(name: &str, bytes: usize, calls: usize, (host, caller, bare): (&Running, &Running, &Bare)) {
+    let (mut here, mut there, mut alone) = (Times::default(), Times::default(), Times::default());
     let text = "x".repeat(bytes);
     for at in 0..WARM_UP.min(calls) + calls {
-        for (node, times) in [(host, &mut here), (caller, &mut there)] {
-            let took = call(node, &text).await;
-            if at >= WARM_UP.min(calls) {
-                times.add(took);
-            }
+        let took = [call(host, &text).await, call(caller, &text).await, bare.ask(bytes).await];
+        if at >= WARM_UP.min(calls) {
+            [&mut here, &mut there, &mut alone]
+                .into_iter()
+                .zip(took)
+                .for_each(|(times, took)| times.add(took));
         }
     }
     println!("one call at a time, {name}");
     here.line("on the node that runs the agent");
     there.line("from the other node");
-    let [here, there] = [here.at(0.5), there.at(0.5)].map(|time| time.as_secs_f64() * 1e3);
-    println!("  the mesh costs {:.3} ms, ratio of the medians {:.1}", there - here, there / here);
+    alone.line("a bare stream");
+    let [here, there, alone] = [here, there, alone].map(|mut times| times.at(0.5).as_secs_f64() * 1e3);
+    let (costs, ratio) = (there - here, alone / there);
+    println!(
+        "  the mesh costs {costs:.3} ms; medians: a bare stream takes {ratio:.2} of a call from the other node"
+    );
 }
 
 async fn at_once(caller: &Running) {

@@ -43,9 +43,12 @@ fn main() {
             (0..RUNS).for_each(|_| in_child(&["large"]));
             (0..RUNS).for_each(|_| in_child(&["steady"]));
         }
-        ["large", settings @ ..] => large(settings),
+        ["large", settings @ ..] => large(LARGE, settings),
+        ["play", file, settings @ ..] => large(&std::fs::read_to_string(file).expect("a scenario"), settings),
         ["steady"] => steady(),
-        _ => panic!("large, perhaps with KEY=VALUE of its scenario, or steady"),
+        _ => {
+            panic!("large, or play and a scenario's file, perhaps with KEY=VALUE of the scenario; or steady")
+        }
     }
 }
 
@@ -54,10 +57,10 @@ fn in_child(arguments: &[&str]) {
     assert!(Command::new(program).args(arguments).status().expect("started").success());
 }
 
-fn large(settings: &[&str]) {
+fn large(text: &str, settings: &[&str]) {
     let settings = settings.iter().filter_map(|setting| setting.split_once('='));
     let settings: Vec<(String, String)> = settings.map(|(key, value)| (key.into(), value.into())).collect();
-    let scenario = Document::read(LARGE, &settings).expect("a scenario").scenario;
+    let scenario = Document::read(text, &settings).expect("a scenario").scenario;
     let (before, wall) = (memory_kb(), Instant::now());
     let measured = play(&scenario, 1).unwrap_or_else(|broken| panic!("{broken:?}"));
     let nodes = scenario.network.nodes as f64;

@@ -28,6 +28,7 @@ mod date;
 mod field;
 mod format;
 mod imported;
+pub(crate) mod json;
 mod listing;
 mod loose_schema;
 mod name;

@@ -23,6 +23,7 @@ mod fabric;
 mod fault;
 mod kernel;
 mod mesh;
+mod meshes;
 mod metrics;
 mod network;
 mod nodes;

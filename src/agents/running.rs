@@ -27,6 +27,7 @@ use super::web::Server;
 use super::{
     CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, Work, a2a, builtin, chat,
 };
+use crate::document::json;
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
 use crate::proto::call::{CallFailure, Outcome, Word};
 use crate::proto::code::Code;
@@ -181,8 +182,8 @@ impl RunningAgent {
         names::ended(&span, done.as_ref().err());
         // Counted only for those who are told.
         if !span.is_disabled() {
-            names::took_in(&span, size(&invocation.input));
-            done.iter().for_each(|output| names::gave_out(&span, size(output)));
+            names::took_in(&span, json::length(&invocation.input));
+            done.iter().for_each(|output| names::gave_out(&span, json::length(output)));
         }
         shared.moved.notify_one();
         if done.as_ref().is_err_and(|failure| failure.outcome == Outcome::NotStarted) {
@@ -321,7 +322,7 @@ impl RunningAgent {
     /// An agent without a schema may answer in the shape of the paper; with one, its answer has that schema's shape.
     fn check_output(&self, answer: Value) -> Result<Value, CallFailure> {
         // Here as over the mesh, so that an agent has one size wherever it is called from.
-        if size(&answer) > CALL_BYTES_MAX {
+        if json::length(&answer) > CALL_BYTES_MAX {
             return Err(too_talkative());
         }
         if let Some(schema) = &self.output.own {
@@ -415,25 +416,6 @@ fn event_of(done: &Result<Value, CallFailure>, is_hurried: bool) -> Option<Agent
         Err(CallFailure { code: Code::Deadline, .. }) if is_hurried => None,
         Err(_) => Some(AgentEvent::Failure),
     }
-}
-
-/// Bytes of a document as JSON.
-fn size(document: &Value) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // Neither counting nor a document of JSON can fail.
-    let _infallible = serde_json::to_writer(&mut count, document);
-    count.0
 }
 
 /// The paper's output (section 4.3): `success` with `result` or `error`. Anything else is the result itself.

@@ -1,4 +1,4 @@
-//! Calls between nodes: one libp2p stream an offer, protocol `/aop/NETWORK/call/1` (protocol section 5).
+//! Calls between nodes over libp2p streams, one call at a time on each, protocol `/aop/NETWORK/call/1` (protocol section 5).
 //!
 //! What is done and said, and when, is decided by the machine of calls ([`proto::call`](crate::proto::call)), which the
 //! [`driver`] drives for both sides. [`client`] performs it for the calls that this node makes, [`host`] for those that it
@@ -11,6 +11,7 @@ mod driver;
 mod host;
 mod inbound;
 mod input;
+mod leg;
 mod works;
 
 use std::sync::Arc;
@@ -31,8 +32,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long one frame may take on the wire; the two documents may take as long as the call.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
-/// Bytes of JSON read and checked on the spot, within a millisecond; more goes to a thread that may block.
-const AT_ONCE_BYTES: usize = 64 * 1024;
+/// Bytes of JSON read and checked on the spot, text within a tenth of a millisecond and the worst within three; more goes to a
+/// thread that may block. An input of 64 KiB and what is around it fits.
+const AT_ONCE_BYTES: usize = 128 * 1024;
 
 /// Makes calls to other hosts, and takes those of others for `agents`, until the node stops.
 pub(crate) fn start(
@@ -61,11 +63,12 @@ pub(crate) fn start(
         metrics: metrics.clone(),
     };
     tokio::spawn(inbound::serve(incoming, Arc::new(host), node.clone()));
-    let (keeper, until) = (driver.clone(), node.clone());
-    // `keep_time` never returns; without the other branch it would outlive the node.
+    let (keeper, kept, until) = (driver.clone(), streams.kept.clone(), node.clone());
+    // The first two never return; without the last branch they would outlive the node.
     tokio::spawn(async move {
         tokio::select! {
             () = keeper.keep_time() => {}
+            () = kept.expire() => {}
             () = until.stopped() => {}
         }
     });

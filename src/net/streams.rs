@@ -34,6 +34,7 @@ pub(crate) mod admission;
 pub(crate) mod budget;
 pub(crate) mod calls;
 pub(crate) mod frames;
+pub(crate) mod kept;
 mod request;
 pub(crate) mod sources;
 

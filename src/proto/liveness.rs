@@ -46,6 +46,8 @@ pub struct Liveness {
 /// The last beacon of somebody; many nodes of one process share it.
 #[derive(Clone, Debug)]
 struct Member {
+    /// The beacon's, here: each beacon is looked up several times.
+    peer: PeerKey,
     heartbeat: Arc<Heartbeat>,
     heard_at: Timestamp,
     standing: Standing,
@@ -130,7 +132,7 @@ impl Liveness {
             self.strangers.take(STRANGER_SPACING, now);
             self.doubted.insert(peer);
         }
-        let member = Member { heartbeat: heartbeat.clone(), heard_at: now, standing, pace };
+        let member = Member { peer, heartbeat: heartbeat.clone(), heard_at: now, standing, pace };
         match self.place(&peer) {
             Ok(at) => self.members[at] = member,
             Err(_) => self.add(member),
@@ -178,7 +180,7 @@ impl Liveness {
     /// Those that answer and that `counts`, this node not included.
     pub fn live(&self, counts: impl Fn(&PeerKey) -> bool, now: Timestamp) -> usize {
         let live = self.members.iter().filter(|member| self.is_live(member, now));
-        live.filter(|member| counts(&member.heartbeat.peer())).count()
+        live.filter(|member| counts(&member.peer)).count()
     }
 
     /// Those that were heard, said no goodbye and answer no more.
@@ -190,7 +192,7 @@ impl Liveness {
     /// Those that answer, and whether they may be gateways.
     pub fn live_members(&self, now: Timestamp) -> impl Iterator<Item = (PeerKey, Gateway)> {
         let live = self.members.iter().filter(move |member| self.is_live(member, now));
-        live.map(|member| (member.heartbeat.peer(), member.heartbeat.gateway))
+        live.map(|member| (member.peer, member.heartbeat.gateway))
     }
 
     /// Whether somebody claims to have written more than is held, which `held` says of each author; it says less than before
@@ -199,7 +201,7 @@ impl Liveness {
         // An author that was forgotten has to be looked at again, though it said nothing new.
         if self.forgotten != forgotten {
             self.forgotten = forgotten;
-            self.ahead = self.members.iter().map(|member| member.heartbeat.peer()).collect();
+            self.ahead = self.members.iter().map(|member| member.peer).collect();
         }
         while let Some(peer) = self.ahead.first().copied() {
             let is_ahead = self.is_ahead(&peer, &held);
@@ -249,7 +251,7 @@ impl Liveness {
 
     fn is_live(&self, member: &Member, now: Timestamp) -> bool {
         now.since(member.heard_at) <= interval(&member.heartbeat) * BEACONS_MISSED_MAX
-            && !self.gone.contains(&member.heartbeat.peer())
+            && !self.gone.contains(&member.peer)
     }
 
     fn get(&self, peer: &PeerKey) -> Option<&Member> {
@@ -258,7 +260,7 @@ impl Liveness {
 
     /// Where a member stands, or would stand.
     fn place(&self, peer: &PeerKey) -> Result<usize, usize> {
-        self.members.binary_search_by(|member| member.heartbeat.author.key.cmp(peer))
+        self.members.binary_search_by(|member| member.peer.cmp(peer))
     }
 
     /// Somebody new, in the place of whoever is not heard longest where there is no room: a stranger never takes a member's.
@@ -277,13 +279,13 @@ impl Liveness {
                 .filter(|(_, it)| leaves(it))
                 .min_by_key(|(_, it)| it.heard_at);
             if let Some(at) = quietest.map(|(at, _)| at) {
-                let peer = self.members.remove(at).heartbeat.peer();
+                let peer = self.members.remove(at).peer;
                 self.gone.remove(&peer);
                 self.ahead.remove(&peer);
                 self.doubted.remove(&peer);
             }
         }
-        if let Err(at) = self.place(&member.heartbeat.peer()) {
+        if let Err(at) = self.place(&member.peer) {
             self.members.insert(at, member);
         }
     }

@@ -330,7 +330,7 @@ impl CallWorld {
             }
             Output::Accept { stream, incarnation, .. } => {
                 let word = word(self, at, (stream, true), fabric);
-                self.reply(stream, CallReply::Accepted { incarnation, word }, fabric);
+                self.reply(stream, CallReply::Accepted { incarnation, word, keeps: false }, fabric);
             }
             Output::WantPlace { stream, agent } => self.want_place(at, stream, agent, fabric),
             Output::SayQueued { stream, ahead } => {

@@ -341,7 +341,7 @@ impl Engine {
                 fabric.exit(at, &zone);
                 checkers.left(at, &zone, fabric);
             }
-            Output::Provide(zone) => fabric.nodes[at].provide(zone),
+            Output::Provide(zone) => fabric.nodes.provide(at, zone),
             Output::FindPeers(zone) => fabric.find_peers(at, zone),
             Output::Penalize { peer, offence } => {
                 self.adversary.note_blame(at, &peer, offence.text(), fabric);

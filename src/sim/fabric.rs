@@ -64,7 +64,7 @@ impl Fabric {
         let kept = self.kernel.rng.random_range(0..=unflushed);
         host.disk.crash(kept);
         // Before its streams break: what they tell it of that is then for no run at all.
-        host.stop();
+        self.nodes.stop(at);
         self.mesh.forget(at);
         self.kernel.metrics.sleeps(at, now);
         // Links break before conversations are forgotten: peers notice broken streams, the host itself notices nothing any more.
@@ -109,13 +109,13 @@ impl Fabric {
 
     /// A node enters the mesh of a zone.
     pub(super) fn enter(&mut self, at: usize, zone: ZoneName) {
-        self.nodes[at].enter(zone.clone(), self.kernel.now());
+        self.nodes.enter(at, zone.clone(), self.kernel.now());
         self.network.tell_zone(at, &zone, &self.nodes, &mut self.kernel);
     }
 
     /// A node leaves the mesh of a zone.
     pub(super) fn exit(&mut self, at: usize, zone: &ZoneName) {
-        self.nodes[at].exit(zone);
+        self.nodes.exit(at, zone);
         self.network.tell_zone(at, zone, &self.nodes, &mut self.kernel);
     }
 
@@ -151,7 +151,7 @@ impl Fabric {
 
     /// A message for the mesh.
     pub(super) fn packet(&mut self, zone: ZoneName, bytes: Vec<u8>, has_records: bool) -> Arc<Packet> {
-        self.mesh.packet(zone, bytes, has_records, &self.nodes, &self.kernel)
+        self.mesh.packet(zone, bytes, has_records, &mut self.nodes, &self.kernel)
     }
 
     /// The mesh of a zone takes a message from the node that made it.

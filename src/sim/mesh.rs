@@ -9,6 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::kernel::Kernel;
+use super::meshes::{MeshNumber, NodeSet};
 use super::network::{LossMode, Network, Payload};
 use super::nodes::Nodes;
 use crate::proto::io::{GossipId, Input};
@@ -26,8 +27,9 @@ const RETRANSMITS_MAX: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Packet {
     pub(super) id: GossipId,
-    /// Whose mesh it goes through.
+    /// Whose mesh it goes through, and the number of that.
     pub(super) zone: ZoneName,
+    mesh: MeshNumber,
     pub(super) bytes: Box<[u8]>,
     /// Whether it is no beacon.
     pub(super) has_records: bool,
@@ -47,8 +49,8 @@ pub(super) struct Awaiting {
 pub(super) struct Mesh {
     /// Numbers of the messages that are remembered.
     numbers: BTreeMap<GossipId, u64>,
-    /// When each was first seen, its id, and a bit for each node that saw it; the first has number `first`.
-    seen: VecDeque<(u64, GossipId, Box<[u64]>)>,
+    /// When each was first seen, its id, and the nodes that saw it; the first has number `first`.
+    seen: VecDeque<(u64, GossipId, NodeSet)>,
     first: u64,
     awaiting: Option<Awaiting>,
 }
@@ -67,13 +69,14 @@ impl Mesh {
         zone: ZoneName,
         bytes: Vec<u8>,
         has_records: bool,
-        nodes: &Nodes,
+        nodes: &mut Nodes,
         kernel: &Kernel,
     ) -> Arc<Packet> {
         // By content, as the live mesh names messages: who repeats a message repeats its id.
         let id = gossip_id(&bytes);
-        let number = self.number(kernel.now(), id, nodes.count());
-        Arc::new(Packet { id, zone, bytes: bytes.into(), has_records, number })
+        let number = self.number(kernel.now(), id);
+        let mesh = nodes.mesh_of(&zone);
+        Arc::new(Packet { id, zone, mesh, bytes: bytes.into(), has_records, number })
     }
 
     /// Whether a message that a node makes is new to it.
@@ -90,13 +93,13 @@ impl Mesh {
         nodes: &Nodes,
         kernel: &mut Kernel,
     ) -> Option<Input> {
-        if !nodes[to].serves(&packet.zone) {
+        if !nodes.is_in_mesh(to, packet.mesh) {
             // It left the zone while this was on its way.
             return None;
         }
         let delivery = self.deliver(packet.number, to).or_else(|| {
             // Forgotten on its way, to a node that slept.
-            let number = self.number(kernel.now(), packet.id, nodes.count());
+            let number = self.number(kernel.now(), packet.id);
             self.deliver(number, to)
         });
         if delivery != Some(Delivery::First) {
@@ -124,12 +127,12 @@ impl Mesh {
     /// A node stopped: it remembers no message.
     pub(super) fn forget(&mut self, node: usize) {
         for (_, _, seen) in &mut self.seen {
-            seen[node / 64] &= !(1 << (node % 64));
+            seen.remove(node);
         }
     }
 
     /// The number of a message; a new one if it is not remembered.
-    fn number(&mut self, now: u64, id: GossipId, nodes: usize) -> u64 {
+    fn number(&mut self, now: u64, id: GossipId) -> u64 {
         // They stand in the order in which they were first seen, so the front is the oldest.
         while let Some((_, old, _)) = self.seen.pop_front_if(|(at, ..)| *at + SEEN_MS <= now) {
             self.numbers.remove(&old);
@@ -139,7 +142,7 @@ impl Mesh {
         let next = self.first + self.seen.len() as u64;
         let number = *self.numbers.entry(id).or_insert(next);
         if number == next {
-            self.seen.push_back((now, id, vec![0; nodes.div_ceil(64)].into()));
+            self.seen.push_back((now, id, NodeSet::default()));
         }
         number
     }
@@ -149,10 +152,7 @@ impl Mesh {
         // Lower ones are forgotten.
         let at = number.checked_sub(self.first)?;
         let (_, _, seen) = self.seen.get_mut(at as usize)?;
-        let (word, bit) = (&mut seen[node / 64], 1 << (node % 64));
-        let before = *word & bit;
-        *word |= bit;
-        Some(if before == 0 { Delivery::First } else { Delivery::Duplicate })
+        Some(if seen.insert(node) { Delivery::First } else { Delivery::Duplicate })
     }
 }
 
@@ -183,7 +183,7 @@ pub(super) fn send_copies(
     kernel: &mut Kernel,
 ) {
     let Some(epoch) = network.links.epoch(link) else { return };
-    if !nodes[other].serves(&packet.zone) {
+    if !nodes.is_in_mesh(other, packet.mesh) {
         return;
     }
     // One draw a link and not one a copy: a duplicate has the loss and latency of any message.

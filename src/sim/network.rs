@@ -269,9 +269,8 @@ impl Network {
         nodes: &Nodes,
         kernel: &mut Kernel,
     ) -> Vec<PeerKey> {
-        let is_found =
-            |it: &usize| *it != at && nodes[*it].is_member(zone) && !nodes.are_apart(zone, at, *it);
-        let members = (0..nodes.count()).filter(is_found);
+        let is_found = |it: &usize| *it != at && !nodes.are_apart(zone, at, *it);
+        let members = nodes.members(zone).filter(is_found);
         // A lookup finds providers, not links: whether they can be reached is seen when they are dialed.
         let found = members.sample(&mut kernel.rng, FOUND_MAX);
         for other in &found {

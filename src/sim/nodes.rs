@@ -5,6 +5,7 @@ use std::ops::{Index, IndexMut};
 
 use super::adversary::Behaviour;
 use super::clock::WorldClock;
+use super::meshes::{MeshNumber, Meshes};
 use super::setup::Setup;
 use super::sim_node::{RestartFrom, SimNode};
 use crate::proto::config::Config;
@@ -32,6 +33,10 @@ pub(super) struct Nodes {
     pub(super) are_searching: bool,
     /// Zones whose halves never heard of each other.
     halved: Vec<ZoneName>,
+    /// As the zones of each say.
+    meshes: Meshes,
+    /// The nodes that are members of each zone when they run, as their settings say.
+    homes: BTreeMap<ZoneName, BTreeSet<usize>>,
 }
 
 impl Index<usize> for Nodes {
@@ -51,6 +56,12 @@ impl IndexMut<usize> for Nodes {
 impl Nodes {
     pub(super) fn new(all: Vec<SimNode>, setup: &Setup) -> Nodes {
         let by_key = all.iter().enumerate().map(|(at, node)| (node.key, at)).collect();
+        let mut homes: BTreeMap<ZoneName, BTreeSet<usize>> = BTreeMap::new();
+        for (at, zone) in
+            all.iter().enumerate().flat_map(|(at, it)| it.config.zones.iter().map(move |zone| (at, zone)))
+        {
+            homes.entry(zone.clone()).or_default().insert(at);
+        }
         Nodes {
             all,
             by_key,
@@ -59,12 +70,55 @@ impl Nodes {
             are_dialable: setup.dialable,
             are_searching: setup.dialable && setup.searching,
             halved: setup.halved.clone(),
+            meshes: Meshes::default(),
+            homes,
         }
+    }
+
+    /// Nodes that run as members of a zone, by number.
+    pub(super) fn members<'a>(&'a self, zone: &'a ZoneName) -> impl Iterator<Item = usize> + 'a {
+        let members = self.homes.get(zone).into_iter().flatten().copied();
+        members.filter(|at| self.all[*at].is_member(zone))
     }
 
     /// How many there are, up or down.
     pub(super) fn count(&self) -> usize {
         self.all.len()
+    }
+
+    /// The number of the mesh of a zone.
+    pub(super) fn mesh_of(&mut self, zone: &ZoneName) -> MeshNumber {
+        self.meshes.number(zone)
+    }
+
+    /// Whether a node is in a mesh.
+    pub(super) fn is_in_mesh(&self, at: usize, mesh: MeshNumber) -> bool {
+        self.meshes.contains(mesh, at)
+    }
+
+    /// A node enters the mesh of a zone.
+    pub(super) fn enter(&mut self, at: usize, zone: ZoneName, now: u64) {
+        self.meshes.enter(at, &zone);
+        self.all[at].enter(zone, now);
+    }
+
+    /// A node leaves the mesh of a zone.
+    pub(super) fn exit(&mut self, at: usize, zone: &ZoneName) {
+        self.meshes.exit(at, zone);
+        self.homes.get_mut(zone).into_iter().for_each(|members| drop(members.remove(&at)));
+        self.all[at].exit(zone);
+    }
+
+    /// A node is a member of a zone that it is in the mesh of.
+    pub(super) fn provide(&mut self, at: usize, zone: ZoneName) {
+        self.homes.entry(zone.clone()).or_default().insert(at);
+        self.all[at].provide(zone);
+    }
+
+    /// The process of a node ends; what its disk keeps is decided by the caller.
+    pub(super) fn stop(&mut self, at: usize) {
+        self.all[at].zones.keys().for_each(|zone| self.meshes.exit(at, zone));
+        self.all[at].stop();
     }
 
     /// Whether a search in a zone by one node never finds the other.
@@ -175,6 +229,7 @@ impl Nodes {
         let (identity, config) = (host.identity.clone(), host.config.clone());
         host.zones =
             config.zones.iter().chain(&config.follows).map(|zone| (zone.clone(), clock.now())).collect();
+        host.zones.keys().for_each(|zone| self.meshes.enter(at, zone));
         let zone_weight_max = host.behaviour.zone_weight_max(self.zone_weight_max);
         // Only the first folder is as old as its key.
         let config = Config { zone_weight_max, new_key: host.incarnation == 0, ..config };

@@ -1,5 +1,6 @@
 //! Calls between real nodes over loopback: what the caller learns however the call ends.
 
+mod kept;
 mod processes;
 mod queues;
 mod raw_peer;

@@ -2,24 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::io::{ReadHalf, WriteHalf};
-use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use futures::{FutureExt, poll};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
+use super::FRAME_DEADLINE;
 use super::driver::{CallDriver, OutboundTask};
 use super::input::prepare;
-use super::{FRAME_DEADLINE, read_json};
+use super::leg::{Done, LastWord, Leg};
 use crate::net::client::NodeClient;
-use crate::net::streams::calls::{CallStream, CallStreams, OpenCall};
-use crate::net::streams::frames::{FrameError, read_frame, write_frame};
+use crate::net::streams::calls::CallStreams;
+use crate::net::streams::frames::FrameError;
 use crate::proto::call::{
     CallContext, CallFailure, CallId, CallReply, CallRequest, Incarnation, Input, Loss, OutboundStream,
     Outcome, Output, Repeats, Replica, Report, Wanted,
@@ -27,7 +28,7 @@ use crate::proto::call::{
 use crate::proto::card::Balance;
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, TASK_TIME_MAX};
+use crate::proto::limits::{CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::FullName;
 use crate::telemetry::metrics::{CallStage, Metrics};
 use crate::telemetry::{context, names};
@@ -93,24 +94,6 @@ impl CallResult {
     }
 }
 
-/// How long the last word of a host that stopped reading may take: it was sent before. And how long the caller's own may.
-const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
-
-type Reader = ReadHalf<CallStream>;
-type Writer = WriteHalf<CallStream>;
-/// An open stream between two frames.
-type Halves = Box<(Reader, Writer)>;
-
-/// What a call waited for of the network.
-enum Done {
-    Opened(Result<Halves, String>),
-    /// All was said that was to be said; the host is listened to now.
-    Said(Reader, Writer),
-    Heard(Result<(Reader, CallReply), FrameError>),
-    Taken(Result<Value, FrameError>),
-    Searched,
-}
-
 /// One call that is being made.
 struct Performance {
     client: CallClient,
@@ -125,19 +108,12 @@ struct Performance {
     legs: BTreeMap<u32, Leg>,
     output: Option<Value>,
     output_size: Option<usize>,
-    /// What is said when the client has its answer.
-    last_word: Option<(Writer, CallRequest)>,
+    /// Whether a stream was lost: those that were kept may be lost, too.
+    opens_anew: bool,
+    /// What is said when the answer is here.
+    last_word: Option<LastWord>,
     /// That of the whole call.
     span: Span,
-}
-
-/// One stream of a call. Of its halves those are here on which nothing is waited for.
-struct Leg {
-    reader: Option<Reader>,
-    writer: Option<Writer>,
-    waiting: BoxFuture<'static, Done>,
-    span: Span,
-    _under_way: Option<OpenCall>,
 }
 
 impl CallClient {
@@ -194,6 +170,7 @@ impl CallClient {
             legs: BTreeMap::new(),
             output: None,
             output_size: None,
+            opens_anew: false,
             last_word: None,
             span: Span::current(),
         };
@@ -228,23 +205,27 @@ impl Performance {
                 }
             }
         };
-        match result {
-            // Whoever waited may be gone at this very moment.
-            Some(result) => drop(answer.send(result)),
-            None => {
-                self.client.driver.handle(Input::GiveUp { call: self.call });
-                while let Ok(output) = self.task.outputs.try_recv() {
-                    let _over = self.perform(output);
-                }
+        if result.is_none() {
+            self.client.driver.handle(Input::GiveUp { call: self.call });
+            while let Ok(output) = self.task.outputs.try_recv() {
+                let _over = self.perform(output);
             }
         }
-        if let Some((mut writer, word)) = self.last_word.take() {
-            let said = async {
-                write_frame(&mut writer, &word.encode(), LAST_WORD_PATIENCE).await?;
-                Ok::<(), FrameError>(writer.close().await?)
-            };
-            // Who does not hear it notices that the stream is gone.
-            let _unheard = timeout(LAST_WORD_PATIENCE, said).await;
+        let last_word = self.last_word.take();
+        let mut said = pin!(async {
+            if let Some(last_word) = last_word {
+                // Who does not hear it notices that the stream is gone.
+                let _unheard = last_word.say(&self.client.streams.kept).await;
+            }
+        });
+        // As a rule there is room for it, and the stream is there for the next call when the client has its answer.
+        let is_said = poll!(&mut said).is_ready();
+        if let Some(result) = result {
+            // Whoever waited may be gone at this very moment.
+            let _gone = answer.send(result);
+        }
+        if !is_said {
+            said.await;
         }
     }
 
@@ -269,10 +250,8 @@ impl Performance {
             }
             Output::Listen(stream) => {
                 let longest = self.longest;
-                if let Some(leg) = self.legs.get_mut(&stream.number)
-                    && let Some(reader) = leg.reader.take()
-                {
-                    leg.waiting = hear(reader, longest).boxed();
+                if let Some(leg) = self.legs.get_mut(&stream.number) {
+                    leg.listen(longest);
                 }
             }
             Output::TakeOutput { stream, size } => self.take(stream, size),
@@ -285,7 +264,7 @@ impl Performance {
                     node.search(host).await;
                     Done::Searched
                 };
-                self.insert(0, search.boxed(), Span::none(), None);
+                self.legs.insert(0, Leg::new(search.boxed(), Span::none()));
             }
             Output::LookFor { host, .. } => {
                 let node = self.client.node.clone();
@@ -317,10 +296,8 @@ impl Performance {
     fn take(&mut self, stream: OutboundStream, size: usize) {
         self.output_size = Some(size);
         names::gave_out(&self.span, size);
-        if let Some(leg) = self.legs.get_mut(&stream.number)
-            && let Some(reader) = leg.reader.take()
-        {
-            leg.waiting = take_output(reader, size).map(Done::Taken).boxed();
+        if let Some(leg) = self.legs.get_mut(&stream.number) {
+            leg.take(size);
         }
     }
 
@@ -328,20 +305,18 @@ impl Performance {
         // Before the dial: its connection must not be closed as excess while the stream opens.
         let under_way = self.client.streams.open_calls.open(host);
         let streams = self.client.streams.clone();
-        let opening =
-            async move { Done::Opened(streams.open(host).await.map(|opened| Box::new(opened.split()))) };
         let span = names::offer(&self.span, &host, self.call);
-        self.insert(stream.number, opening.boxed(), span, Some(under_way));
-    }
-
-    fn insert(
-        &mut self,
-        number: u32,
-        waiting: BoxFuture<'static, Done>,
-        span: Span,
-        under_way: Option<OpenCall>,
-    ) {
-        self.legs.insert(number, Leg { reader: None, writer: None, waiting, span, _under_way: under_way });
+        let kept = if self.opens_anew { None } else { streams.kept.take(&host) };
+        let is_unproven = kept.is_some();
+        let opening = async move {
+            match kept {
+                Some(kept) => Done::Opened(Ok(Box::new(kept))),
+                None => Done::Opened(streams.open(host).await.map(Box::new)),
+            }
+        };
+        let (host, _under_way) = (Some(host), Some(under_way));
+        let leg = Leg { host, is_unproven, _under_way, ..Leg::new(opening.boxed(), span) };
+        self.legs.insert(stream.number, leg);
     }
 
     /// Says the first word on a stream, and waits for what the host says.
@@ -367,30 +342,15 @@ impl Performance {
         stream: OutboundStream,
         frame: impl Future<Output = Result<(Arc<Vec<u8>>, Duration), FrameError>> + Send + 'static,
     ) {
-        let Some(leg) = self.legs.get_mut(&stream.number) else { return };
-        if let (Some(mut reader), Some(mut writer)) = (leg.reader.take(), leg.writer.take()) {
-            let sending = async move {
-                let sent = match frame.await {
-                    Ok((frame, longest)) => write_frame(&mut writer, &frame, longest).await,
-                    Err(error) => return Done::Heard(Err(error)),
-                };
-                match sent {
-                    Ok(()) => Done::Said(reader, writer),
-                    // A host that takes no more of an input has said why before.
-                    Err(error) => {
-                        let last = last_word(&mut reader, error).await;
-                        Done::Heard(last.map(|reply| (reader, reply)))
-                    }
-                }
-            };
-            leg.waiting = sending.boxed();
+        if let Some(leg) = self.legs.get_mut(&stream.number) {
+            leg.send(frame);
         }
     }
 
-    /// The last word on a stream; it leaves once nobody waits for that.
+    /// The last word on a stream; it leaves when the call is over.
     fn close_with(&mut self, stream: OutboundStream, word: CallRequest) {
-        let writer = self.legs.remove(&stream.number).and_then(|leg| leg.writer);
-        self.last_word = writer.map(|writer| (writer, word)).or_else(|| self.last_word.take());
+        let last_word = self.legs.remove(&stream.number).and_then(|leg| leg.close_with(word));
+        self.last_word = last_word.or_else(|| self.last_word.take());
     }
 
     /// What the machine is to be told of what has come.
@@ -401,8 +361,8 @@ impl Performance {
         // A future that has finished must not be polled again.
         leg.waiting = pending().boxed();
         Some(match done {
-            Done::Opened(Ok(halves)) => {
-                (leg.reader, leg.writer) = (Some(halves.0), Some(halves.1));
+            Done::Opened(Ok(opened)) => {
+                leg.opened(*opened);
                 Input::Opened(stream)
             }
             Done::Opened(Err(why)) => {
@@ -412,12 +372,15 @@ impl Performance {
             }
             Done::Said(reader, writer) => {
                 leg.writer = Some(writer);
-                leg.waiting = hear(reader, longest).boxed();
+                leg.reader = Some(reader);
+                leg.listen(longest);
                 return None;
             }
             Done::Heard(Ok((reader, reply))) => {
+                leg.is_unproven = false;
                 match &reply {
-                    CallReply::Accepted { .. } => {
+                    CallReply::Accepted { keeps, .. } => {
+                        leg.keeps = *keeps;
                         self.client.metrics.calls.offered("accepted");
                         self.stage.iter().for_each(CallStage::begin_work);
                     }
@@ -430,15 +393,19 @@ impl Performance {
                 leg.reader = Some(reader);
                 Input::Reply { stream, reply }
             }
-            Done::Taken(Ok(output)) => {
+            Done::Taken(Ok((reader, output))) => {
+                leg.reader = Some(reader);
                 self.output = Some(output);
                 names::ended(&leg.span, None);
                 Input::OutputTaken(stream)
             }
             Done::Heard(Err(error)) | Done::Taken(Err(error)) => {
-                self.client.metrics.calls.offered("lost");
-                names::failed(&leg.span, "lost");
-                Input::Lost { stream, loss: loss(error) }
+                self.opens_anew = true;
+                let loss = leg.loss(error);
+                let why = if loss == Loss::Stale { "stale" } else { "lost" };
+                self.client.metrics.calls.offered(why);
+                names::failed(&leg.span, why);
+                Input::Lost { stream, loss }
             }
             Done::Searched => {
                 self.legs.remove(&number);
@@ -459,30 +426,4 @@ async fn next_done(legs: &mut BTreeMap<u32, Leg>) -> (u32, Done) {
         Poll::Pending
     })
     .await
-}
-
-/// A host may be silent for as long as the caller waits; the machine says when that is too long.
-async fn hear(mut reader: Reader, longest: Duration) -> Done {
-    let frame = read_frame(&mut reader, CALL_FRAME_BYTES_MAX, longest, FRAME_DEADLINE).await;
-    let reply = frame.and_then(|frame| CallReply::decode(&frame).map_err(|_| FrameError::Malformed));
-    Done::Heard(reply.map(|reply| (reader, reply)))
-}
-
-/// What a host that reads no more said before.
-async fn last_word(reader: &mut Reader, error: FrameError) -> Result<CallReply, FrameError> {
-    let last = read_frame(reader, CALL_FRAME_BYTES_MAX, LAST_WORD_PATIENCE, LAST_WORD_PATIENCE).await;
-    last.ok().and_then(|frame| CallReply::decode(&frame).ok()).ok_or(error)
-}
-
-async fn take_output(mut reader: Reader, size: usize) -> Result<Value, FrameError> {
-    let output = read_frame(&mut reader, size, CALL_TIME_MAX, CALL_TIME_MAX).await?;
-    read_json(output).await.ok_or(FrameError::Malformed)
-}
-
-fn loss(error: FrameError) -> Loss {
-    match error {
-        FrameError::Closed(why) => Loss::Closed(why),
-        FrameError::TooSlow(_) => Loss::TooSlow(error.to_string()),
-        FrameError::Malformed | FrameError::TooLarge(_) => Loss::Violation(error.to_string()),
-    }
 }

@@ -14,14 +14,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
 
+use super::FRAME_DEADLINE;
 use super::access::AccessControl;
 use super::driver::CallDriver;
-use super::works::{Told, Works};
-use super::{FRAME_DEADLINE, read_json};
+use super::works::{Told, Works, run};
 use crate::agents::{Agents, Invocation, Place};
 use crate::net::refusals::Refusals;
 use crate::net::streams::calls::{CallStream, OpenCall, OpenCalls};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
+use crate::net::streams::kept::Halves;
 use crate::net::streams::sources::PeerSources;
 use crate::net::wall_clock;
 use crate::proto::call::{
@@ -35,8 +36,6 @@ use crate::telemetry::metrics::{Metrics, Side, WaitingCall};
 use crate::telemetry::recent_calls::CallSubject;
 use crate::telemetry::{context, names};
 
-/// How long an offer may take to come after its stream was opened.
-const OFFER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the rest of an input that was refused is read: an honest caller sends all the time.
 const DROPPED_INPUT_TIME: Duration = Duration::from_secs(3);
 /// Largest part of an input that is read at once.
@@ -64,10 +63,10 @@ type Writer = WriteHalf<CallStream>;
 enum Done {
     /// A place of the agent, or the word that there is none.
     Placed(Reader, Result<Place, CallFailure>),
-    /// A part of the input, and how much of it is still to come.
+    /// A part of the input: so many bytes of the buffer.
     Arrived(Reader, Vec<u8>, usize),
     /// Something that the caller said after its input.
-    Said(CallRequest),
+    Said(Reader, CallRequest),
 }
 
 /// One stream on which a call is taken, or asked for again.
@@ -98,11 +97,15 @@ struct Performance<'a> {
 }
 
 impl Host {
-    /// Takes one call. Whatever goes wrong with the stream ends it, and the work with it if it has no other.
-    pub(super) async fn take(&self, peer: PeerKey, stream: CallStream) -> Result<(), FrameError> {
-        let (mut reader, writer) = stream.split();
-        let frame = read_frame(&mut reader, CALL_FRAME_BYTES_MAX, OFFER_PATIENCE, OFFER_PATIENCE).await?;
-        let request = CallRequest::decode(&frame).map_err(|_| FrameError::Malformed)?;
+    /// Takes one call; the stream where it may carry another. Whatever goes wrong with the stream ends it, and the work with it
+    /// if it has no other.
+    pub(super) async fn take(
+        &self,
+        peer: PeerKey,
+        (reader, writer): Halves,
+        request: &[u8],
+    ) -> Result<Option<Halves>, FrameError> {
+        let request = CallRequest::decode(request).map_err(|_| FrameError::Malformed)?;
         let span = match &request {
             CallRequest::Offer(offer) => span_of(&peer, offer),
             _ => Span::none(),
@@ -148,16 +151,17 @@ impl Host {
                 biased;
                 Some(output) = task.outputs.recv() => {
                     if performance.perform(stream, output).await?.is_break() {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
                 done = &mut performance.waiting => match performance.note(stream, done?) {
                     Some(happened) => self.driver.handle(happened),
                     None => return Err(FrameError::Malformed),
                 },
-                report = next_report(&mut performance.told) => performance.pass_on(report).await?,
+                // Nothing follows the answer, for that is where the next call begins.
+                report = next_report(&mut performance.told), if performance.until.is_none() => performance.pass_on(report).await?,
                 // The caller has said nothing more, and may ask again.
-                () = at(performance.until) => return Ok(()),
+                () = at(performance.until) => return Ok(performance.at_rest()),
             }
         }
     }
@@ -202,7 +206,8 @@ impl Performance<'_> {
                 self.say(&CallReply::Queued { ahead, word: self.word(false) }).await?;
             }
             Output::Accept { incarnation, size, .. } => {
-                self.say(&CallReply::Accepted { incarnation, word: self.word(true) }).await?;
+                let keeps = self.keeps();
+                self.say(&CallReply::Accepted { incarnation, word: self.word(true), keeps }).await?;
                 self.input_left = size;
                 if let Some(reader) = self.reader.take() {
                     self.waiting = begin_input(reader, size).boxed();
@@ -217,9 +222,7 @@ impl Performance<'_> {
             }
             Output::SayAlive(_) => self.say(&CallReply::Alive).await?,
             Output::Answer { work, size, .. } => {
-                while let Some(report) = self.told.as_mut().and_then(Told::try_next) {
-                    self.pass_on(report).await?;
-                }
+                self.pass_on_rest().await?;
                 let output = self.host.works.output(work);
                 self.say(&CallReply::Answered { size: size as u64 }).await?;
                 let transfer = Duration::from_secs((size / CALL_INPUT_BYTES_PER_SECOND) as u64);
@@ -232,6 +235,7 @@ impl Performance<'_> {
                     self.host.metrics.calls.refused(Side::Host, &failure);
                     names::ended(&self.span, Some(&failure));
                 }
+                self.pass_on_rest().await?;
                 self.say(&CallReply::Failed(failure)).await?;
                 if self.work.is_some() {
                     self.expect_taken();
@@ -336,7 +340,8 @@ impl Performance<'_> {
             let word = async move {
                 let frame =
                     read_frame(&mut reader, CALL_FRAME_BYTES_MAX, TASK_TIME_MAX, FRAME_DEADLINE).await?;
-                CallRequest::decode(&frame).map(Done::Said).map_err(|_| FrameError::Malformed)
+                let said = CallRequest::decode(&frame).map_err(|_| FrameError::Malformed)?;
+                Ok(Done::Said(reader, said))
             };
             self.waiting = word.boxed();
         }
@@ -359,27 +364,38 @@ impl Performance<'_> {
                 self.reader = Some(reader);
                 Input::NotPlaced { stream, failure }
             }
-            Done::Arrived(reader, part, left) => {
-                self.input.extend_from_slice(&part);
-                self.input_left = left;
+            Done::Arrived(reader, part, read) => {
+                self.input.extend_from_slice(&part[..read]);
+                self.input_left -= read;
                 // With the last part the machine says what comes next; until then more is read.
-                if left == 0 {
+                if self.input_left == 0 {
                     self.reader = Some(reader);
                 } else {
-                    self.waiting = take_part(reader, left).boxed();
+                    self.waiting = take_part(reader, part, self.input_left).boxed();
                 }
                 Input::InputArrived { stream, size: self.input.len() }
             }
-            Done::Said(said) => {
+            Done::Said(reader, said) => {
                 // Nothing follows either.
                 self.until = Some(Instant::now());
                 match said {
                     CallRequest::Cancel => Input::Cancelled(stream),
-                    CallRequest::Taken => Input::Delivered(stream),
+                    CallRequest::Taken => {
+                        self.reader = Some(reader);
+                        Input::Delivered(stream)
+                    }
                     CallRequest::Offer(_) | CallRequest::Attach(_) => return None,
                 }
             }
         })
+    }
+
+    /// What the work told before it ended.
+    async fn pass_on_rest(&mut self) -> Result<(), FrameError> {
+        while let Some(report) = self.told.as_mut().and_then(Told::try_next) {
+            self.pass_on(report).await?;
+        }
+        Ok(())
     }
 
     async fn pass_on(&mut self, report: Report) -> Result<(), FrameError> {
@@ -398,6 +414,17 @@ impl Performance<'_> {
             // The machine says these itself.
             Report::Queued { .. } | Report::Working { .. } => Ok(()),
         }
+    }
+
+    /// Whether the stream may carry another call: to open one within this node costs nothing.
+    fn keeps(&self) -> bool {
+        self.peer != self.host.own
+    }
+
+    /// The stream, once the caller has taken the answer.
+    fn at_rest(self) -> Option<Halves> {
+        let (keeps, Performance { reader, writer, .. }) = (self.keeps(), self);
+        reader.filter(|_| keeps).map(|reader| (reader, writer))
     }
 
     /// Who calls; none for a client of this node.
@@ -421,12 +448,15 @@ impl Performance<'_> {
         if self.input_left == 0 {
             return;
         }
+        let mut left = self.input_left;
         let rest = async move {
             let mut arrived = waiting.await;
-            while let Ok(Done::Arrived(reader, _, left)) = arrived
-                && left > 0
-            {
-                arrived = take_part(reader, left).await;
+            while let Ok(Done::Arrived(reader, part, read)) = arrived {
+                left -= read;
+                if left == 0 {
+                    return;
+                }
+                arrived = take_part(reader, part, left).await;
             }
         };
         let _late = timeout(DROPPED_INPUT_TIME, rest).await;
@@ -454,37 +484,15 @@ async fn begin_input(mut reader: Reader, size: usize) -> Result<Done, FrameError
     if length != size {
         return Err(FrameError::TooLarge(length));
     }
-    take_part(reader, length).await
+    take_part(reader, vec![0; length.min(INPUT_PART_BYTES)], length).await
 }
 
 /// The next part of an input of which `left` bytes are to come. Memory is taken for what arrives and not for what is announced.
-async fn take_part(mut reader: Reader, left: usize) -> Result<Done, FrameError> {
-    let mut part = vec![0; left.min(INPUT_PART_BYTES)];
-    let read = reader.read(&mut part).await?;
+async fn take_part(mut reader: Reader, mut part: Vec<u8>, left: usize) -> Result<Done, FrameError> {
+    let most = left.min(part.len());
+    let read = reader.read(&mut part[..most]).await?;
     if read == 0 && left > 0 {
         return Err(FrameError::Closed("it ended within the input".into()));
     }
-    part.truncate(read);
-    Ok(Done::Arrived(reader, part, left - read))
-}
-
-/// Runs the agent on the input that has come.
-async fn run(
-    agents: &Agents,
-    place: Place,
-    input: Vec<u8>,
-    invocation: Invocation,
-) -> Result<Vec<u8>, CallFailure> {
-    let Some(input) = read_json(input).await else {
-        // The machine counts the call as begun, yet the agent never saw anything of it.
-        return Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, "the input is not JSON"));
-    };
-    as_bytes(&agents.call_placed(place, Invocation { input, ..invocation }).await?)
-}
-
-fn as_bytes(output: &Value) -> Result<Vec<u8>, CallFailure> {
-    serde_json::to_vec(output).map_err(|error| {
-        let message = format!("the output cannot be written as JSON: {error}");
-        CallFailure::new(Code::BadOutput, Outcome::Done, message)
-    })
+    Ok(Done::Arrived(reader, part, read))
 }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::AT_ONCE_BYTES;
 use crate::agents::schema::{self, Schema};
+use crate::document::json;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::limits::CALL_BYTES_MAX;
@@ -25,7 +26,7 @@ static PAPER: LazyLock<Option<Schema>> =
 
 /// The input as it travels, if it may.
 pub(super) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<u8>, CallFailure> {
-    let bytes = serde_json::to_vec(&input).map_err(|error| refused(Code::BadInput, error.to_string()))?;
+    let bytes = json::bytes(&input);
     // Before the schema, whose check takes the longer the more there is.
     if bytes.len() > CALL_BYTES_MAX {
         let message = format!("the input has {} bytes, more than {CALL_BYTES_MAX}", bytes.len());

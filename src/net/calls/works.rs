@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::proto::call::{InboundStream, Report};
+use super::read_json;
+use crate::agents::{Agents, Invocation, Place};
+use crate::document::json;
+use crate::proto::call::{CallFailure, InboundStream, Outcome, Report};
+use crate::proto::code::Code;
 
 /// What is at work, and outputs that were not taken yet, by the streams on which the calls were accepted. As much as the machine
 /// of calls keeps. Cheap to clone.
@@ -105,4 +109,18 @@ impl Drop for Told {
             work.told = reports;
         }
     }
+}
+
+/// Runs the agent on the input that has come.
+pub(super) async fn run(
+    agents: &Agents,
+    place: Place,
+    input: Vec<u8>,
+    invocation: Invocation,
+) -> Result<Vec<u8>, CallFailure> {
+    let Some(input) = read_json(input).await else {
+        // The machine counts the call as begun, yet the agent never saw anything of it.
+        return Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, "the input is not JSON"));
+    };
+    Ok(json::bytes(&agents.call_placed(place, Invocation { input, ..invocation }).await?))
 }

@@ -2,6 +2,7 @@
 //! address or block. A peer's first stream is let in when the others have taken all places.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::net::refusals::Reason;
 use crate::proto::address_block::{Share, Shares, Source};
@@ -64,6 +65,39 @@ impl<T> StreamAdmission<T> {
             // A table of peers that once came would grow with every new key.
             self.open.remove(&peer);
         }
+    }
+}
+
+/// The same where each stream gives its place back itself. Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub(crate) struct StreamPlaces(Arc<Mutex<StreamAdmission<()>>>);
+
+/// The place of a stream, until it is dropped.
+pub(crate) struct StreamPlace {
+    places: StreamPlaces,
+    peer: PeerKey,
+}
+
+impl StreamPlaces {
+    pub(crate) fn new(streams_max: usize, per_peer_max: usize, share: Share) -> StreamPlaces {
+        StreamPlaces(Arc::new(Mutex::new(StreamAdmission::new(streams_max, per_peer_max, share))))
+    }
+
+    /// See [`StreamAdmission::admit`].
+    pub(crate) fn admit(&self, peer: PeerKey, source: Option<Source>) -> Result<StreamPlace, Reason> {
+        self.lock().admit(peer, source, || ())?;
+        Ok(StreamPlace { places: self.clone(), peer })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StreamAdmission<()>> {
+        // Every change is one step, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.places.lock().release(self.peer);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::AsyncReadExt;
 use futures::future::Either;
 use libp2p::{Stream, StreamProtocol};
 use libp2p_stream::{Control, IncomingStreams, OpenStreamError};
@@ -11,6 +12,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
+use super::kept::{KeptStreams, OpenStream};
 use super::sources::PeerSources;
 use crate::net::addresses::peer_id;
 use crate::net::refusals::Refusals;
@@ -37,6 +39,7 @@ pub(crate) struct CallStreams {
     pub(crate) control: Control,
     pub(crate) protocol: StreamProtocol,
     pub(crate) open_calls: OpenCalls,
+    pub(crate) kept: KeptStreams,
     pub(crate) sources: PeerSources,
     pub(crate) refusals: Refusals,
 }
@@ -53,7 +56,14 @@ pub(crate) struct OpenCall {
 
 impl CallStreams {
     /// Opens a stream to a host, this node itself included; how long that may take is for the caller to say.
-    pub(crate) async fn open(&self, host: PeerKey) -> Result<CallStream, String> {
+    pub(crate) async fn open(&self, host: PeerKey) -> Result<OpenStream, String> {
+        // Before it is opened: what changes meanwhile may or may not have changed its way.
+        let upgrades = self.kept.upgrades();
+        let stream = self.open_one(host).await?;
+        Ok(OpenStream { halves: stream.split(), upgrades })
+    }
+
+    async fn open_one(&self, host: PeerKey) -> Result<CallStream, String> {
         if host == self.own {
             let (near, far) = duplex(OWN_STREAM_BYTES);
             let taken = self.inward.send(Either::Right(far.compat())).await;

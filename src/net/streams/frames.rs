@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Bytes up to which head and body of a frame go out as one write: one packet instead of two.
-const JOINED_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a frame that go out with its head as one write: one packet instead of two.
+const JOINED_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a frame did not come or go. The stream is of no more use.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -42,12 +42,9 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
 ) -> Result<(), FrameError> {
     let length = u32::try_from(frame.len()).map_err(|_| FrameError::TooLarge(frame.len()))?.to_be_bytes();
     let write = async {
-        if frame.len() <= JOINED_BYTES_MAX {
-            writer.write_all(&[&length, frame].concat()).await?;
-        } else {
-            writer.write_all(&length).await?;
-            writer.write_all(frame).await?;
-        }
+        let (first, rest) = frame.split_at(frame.len().min(JOINED_BYTES_MAX));
+        writer.write_all(&[&length, first].concat()).await?;
+        writer.write_all(rest).await?;
         // Within the deadline as well: what a buffer holds has not gone.
         writer.flush().await
     };
@@ -62,6 +59,16 @@ pub(crate) async fn read_frame<R: AsyncRead + Unpin>(
     deadline: Duration,
 ) -> Result<Vec<u8>, FrameError> {
     // Two times: silence between frames is allowed for long, a frame that has begun must come.
+    let length = read_head(reader, bytes_max, patience).await?;
+    read_body(reader, length, deadline).await
+}
+
+/// The first half of [`read_frame`]: the length of what follows.
+pub(crate) async fn read_head<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    bytes_max: usize,
+    patience: Duration,
+) -> Result<usize, FrameError> {
     let mut head = [0; 4];
     timeout(patience, reader.read_exact(&mut head)).await.map_err(|_| FrameError::TooSlow("speak"))??;
     let length = u32::from_be_bytes(head) as usize;
@@ -69,6 +76,15 @@ pub(crate) async fn read_frame<R: AsyncRead + Unpin>(
     if length > bytes_max {
         return Err(FrameError::TooLarge(length));
     }
+    Ok(length)
+}
+
+/// The other half.
+pub(crate) async fn read_body<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    length: usize,
+    deadline: Duration,
+) -> Result<Vec<u8>, FrameError> {
     let mut frame = vec![0; length];
     let rest = timeout(deadline, reader.read_exact(&mut frame)).await;
     rest.map_err(|_| FrameError::TooSlow("finish a frame"))??;

@@ -1,6 +1,7 @@
 //! Streams to a peer that is connected directly and through a relay go over the direct connection: the library takes any.
 //!
-//! While there is a direct one, the library is told that the others are closed. Streams that are open on them go on.
+//! While there is a direct one, the library is told that the others are closed. Streams that are open on them go on to the end
+//! of what they carry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Poll};
@@ -16,6 +17,9 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use libp2p_stream::Behaviour;
 
+use crate::net::addresses::peer_key;
+use crate::net::streams::kept::KeptStreams;
+
 /// Peers that were met through a relay and are remembered for it; with others it is as if they were not.
 const MET_MAX: usize = 1_024;
 
@@ -27,6 +31,7 @@ pub(super) struct PreferDirect {
     met: BTreeSet<PeerId>,
     /// Dials for streams to those.
     dials: BTreeSet<ConnectionId>,
+    kept: KeptStreams,
 }
 
 /// The connections with a peer.
@@ -43,7 +48,13 @@ impl PreferDirect {
             peers: BTreeMap::new(),
             met: BTreeSet::new(),
             dials: BTreeSet::new(),
+            kept: KeptStreams::default(),
         }
+    }
+
+    /// Streams that wait for their next call.
+    pub(super) fn kept(&self) -> KeptStreams {
+        self.kept.clone()
     }
 
     /// Opens streams and takes those of others.
@@ -65,6 +76,9 @@ impl PreferDirect {
         } else {
             peer.direct += 1;
             if peer.direct == 1 {
+                if !peer.relayed.is_empty() {
+                    peer_key(&opened.peer_id).iter().for_each(|peer| self.kept.met_directly(peer));
+                }
                 for (connection_id, endpoint) in &peer.relayed {
                     self.streams.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
                         peer_id: opened.peer_id,
@@ -171,5 +185,53 @@ impl PreferDirect {
         let dial = DialOpts::peer_id(peer).condition(PeerCondition::Disconnected).build();
         self.dials.insert(dial.connection_id());
         dial
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::AsyncReadExt;
+    use futures::future::Either;
+    use tokio::io::duplex;
+    use tokio_util::compat::TokioAsyncReadCompatExt;
+
+    use super::*;
+    use crate::net::addresses::peer_id;
+    use crate::net::streams::calls::CallStream;
+    use crate::net::streams::kept::OpenStream;
+    use crate::proto::identity::Identity;
+
+    #[tokio::test]
+    async fn streams_that_wait_are_left_once_a_relayed_peer_is_met_directly_and_by_no_other_connection() {
+        let key = Identity::from_seed([1; 32]).key();
+        let peer_id = peer_id(&key).unwrap();
+        let relay = format!("/ip4/192.0.2.1/tcp/1/p2p/{peer_id}/p2p-circuit");
+        let mut peers = PreferDirect::new();
+        let (near, _far) = duplex(1);
+        let halves = CallStream::split(Either::Right(near.compat()));
+        let stream = OpenStream { halves, upgrades: peers.kept().upgrades() };
+        peers.kept().put(key, stream);
+        let met =
+            [("/ip4/192.0.2.2/tcp/1", true), (&relay, true), (&relay, true), ("/ip4/192.0.2.2/tcp/1", false)];
+        for (number, (address, is_kept)) in met.into_iter().enumerate() {
+            if number == 1 {
+                peers = PreferDirect { kept: peers.kept(), ..PreferDirect::new() };
+            }
+            let endpoint = ConnectedPoint::Dialer {
+                address: address.parse().unwrap(),
+                role_override: Endpoint::Dialer,
+                port_use: PortUse::Reuse,
+            };
+            peers.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id: ConnectionId::new_unchecked(number),
+                endpoint: &endpoint,
+                failed_addresses: &[],
+                other_established: number,
+            }));
+            let kept = peers.kept().take(&key);
+            assert_eq!(kept.is_some(), is_kept, "{address}");
+            kept.into_iter().for_each(|stream| peers.kept().put(key, stream));
+        }
     }
 }

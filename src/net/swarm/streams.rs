@@ -37,6 +37,7 @@ impl Network {
             control,
             protocol,
             open_calls: self.calls.clone(),
+            kept: self.swarm.behaviour().streams.kept(),
             sources: self.sources.clone(),
             refusals: self.refusals.clone(),
         };

@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn accepted(run: u64) -> CallReply {
-        CallReply::Accepted { incarnation: Incarnation(run), word: Word::default() }
+        CallReply::Accepted { incarnation: Incarnation(run), word: Word::default(), keeps: false }
     }
 
     #[test]

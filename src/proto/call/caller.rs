@@ -292,6 +292,8 @@ impl Caller {
         let Some(leg) = call.leg_of(stream) else { return };
         let stage = call.legs[leg].stage;
         match (stage, loss) {
+            // That a stream was closed after its last call says nothing of this one, nor of the host.
+            (Stage::Offered { .. }, Loss::Stale) => self.open(now, id, leg, outputs),
             (Stage::Offered { .. } | Stage::Waiting { .. }, Loss::Closed(why)) => {
                 call.why = format!("the host serves no call stream: {why}");
                 if call.candidates.is_thorough {
@@ -596,7 +598,8 @@ mod tests {
         let (third, alive) = open_of(&moved);
         assert_eq!(BTreeSet::from([stopped, silent, alive]).len(), 3);
         tell(&mut calls, at, Input::Opened(third));
-        let accepted = CallReply::Accepted { incarnation: Incarnation(7), word: Word::default() };
+        let accepted =
+            CallReply::Accepted { incarnation: Incarnation(7), word: Word::default(), keeps: false };
         let sent = tell(&mut calls, at, Input::Reply { stream: third, reply: accepted });
         let working = Output::Report { call: third.call, report: Report::Working { host: alive } };
         let send = Output::SendInput { stream: third, host: alive, incarnation: Incarnation(7) };
@@ -613,7 +616,8 @@ mod tests {
         let mut calls = calls();
         let (stream, _) = opened(&call(&mut calls, 1, &FROZEN));
         tell(&mut calls, NOW, Input::Opened(stream));
-        let accepted = CallReply::Accepted { incarnation: Incarnation(7), word: Word::default() };
+        let accepted =
+            CallReply::Accepted { incarnation: Incarnation(7), word: Word::default(), keeps: false };
         tell(&mut calls, NOW, Input::Reply { stream, reply: accepted });
         let mut now = NOW;
         for reply in [CallReply::Alive, CallReply::Other] {

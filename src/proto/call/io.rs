@@ -140,6 +140,8 @@ pub enum Access {
 /// How a stream of a call came to its end before the host said how the call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
+    /// It had carried another call before, and was closed before the host said anything of this one.
+    Stale,
     /// It ended or broke, for this reason.
     Closed(String),
     /// A frame took too long.
@@ -265,7 +267,7 @@ impl Loss {
     /// The code of a call that ended by it.
     pub(super) fn code(&self) -> Code {
         match self {
-            Loss::Closed(_) | Loss::TooSlow(_) => Code::Unreachable,
+            Loss::Stale | Loss::Closed(_) | Loss::TooSlow(_) => Code::Unreachable,
             Loss::Violation(_) => Code::Internal,
         }
     }
@@ -274,6 +276,7 @@ impl Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Loss::Stale => f.write_str("the peer closed the stream"),
             Loss::Closed(why) => write!(f, "the peer closed the stream: {why}"),
             Loss::TooSlow(why) | Loss::Violation(why) => f.write_str(why),
         }

@@ -110,6 +110,9 @@ pub enum CallReply {
         /// The load of the agent.
         #[serde(default)]
         word: Word,
+        /// Whether the host takes another offer on this stream once its answer is taken.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keeps: bool,
     },
     /// The offer is not accepted, or the accepted call gave no output.
     Failed(CallFailure),

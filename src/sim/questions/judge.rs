@@ -212,7 +212,7 @@ impl Case<'_> {
     /// Whether nothing went wrong for long, the root answers, and gateways have room for what lies below.
     fn is_quiet(&self) -> bool {
         let root = ZoneName::root();
-        let mut members = (0..self.fabric.nodes.count()).filter(|at| self.fabric.nodes[*at].is_member(&root));
+        let mut members = self.fabric.nodes.members(&root);
         let is_rooted = members.any(|at| self.fabric.is_up(at));
         let has_room = self.fabric.nodes.are_dialable && self.fabric.nodes[self.asker].config.room_below > 0;
         self.quiet_ms >= QUIET_MS && self.united_ms.is_some() && is_rooted && has_room

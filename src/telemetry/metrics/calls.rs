@@ -132,7 +132,7 @@ impl CallMetrics {
             offers: maker.listed(
                 "aop_call_offers",
                 "Offers of calls to hosts, by what came of them",
-                ("result", ["made", "accepted", "failed", "lost", "not_opened"]),
+                ("result", ["made", "accepted", "failed", "lost", "stale", "not_opened"]),
             ),
             exemplars: Mutex::default(),
             recent: RecentCalls::default(),

@@ -159,7 +159,7 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
 }
 
 /// A caller, and in the place of the host it knows a peer with the host's key that does as it is told.
-async fn with_raw_host() -> (Node, IncomingStreams) {
+pub(super) async fn with_raw_host() -> (Node, IncomingStreams) {
     let (host, caller) = with_host(builtins()).await;
     let key = host.handle().key().to_string();
     drop(host);
@@ -222,7 +222,8 @@ fn said(reply: &CallReply) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_host_says_the_caller_claims_only_what_it_knows() {
     let (caller, mut incoming) = with_raw_host().await;
-    let accepted = || said(&CallReply::Accepted { incarnation: Incarnation(1), word: Word::default() });
+    let accepted =
+        || said(&CallReply::Accepted { incarnation: Incarnation(1), word: Word::default(), keeps: false });
     let answered = |size| said(&CallReply::Answered { size });
     let report = CallReply::Progress(Progress { progress: 1.0, total: None, message: None });
     for (what, frames, seconds, code, outcome) in [

@@ -413,7 +413,11 @@ impl World {
                 Output::Accept { stream, incarnation, .. } => {
                     self.send_to_caller(
                         stream,
-                        Frame::Reply(CallReply::Accepted { incarnation, word: Word::default() }),
+                        Frame::Reply(CallReply::Accepted {
+                            incarnation,
+                            word: Word::default(),
+                            keeps: false,
+                        }),
                     );
                 }
                 Output::Run { stream, .. } => {
