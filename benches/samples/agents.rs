@@ -9,6 +9,7 @@ use aop::proto::codec;
 use aop::proto::config::Config;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{GossipId, Input, Output};
+use aop::proto::limits::ZONE_WEIGHT_MAX;
 use aop::proto::message::Envelope;
 use aop::proto::name::ZoneName;
 use aop::proto::node::Node;
@@ -109,7 +110,9 @@ impl Keeper {
 
 /// A node of the bench network.
 pub(crate) fn node(seed: u8, stored: Stored, now: Timestamp) -> Node {
-    let config = Config { network: NETWORK.into(), ..Config::default() };
+    // A hundred thousand records of 2 KiB weigh twice what a zone has room for.
+    let config =
+        Config { network: NETWORK.into(), zone_weight_max: 4 * ZONE_WEIGHT_MAX, ..Config::default() };
     Node::new(Identity::from_seed([seed; 32]), config, [3; 32], stored, now)
 }
 

@@ -58,8 +58,8 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 pub struct StoredRow {
     /// Its key.
     pub key: Vec<u8>,
-    /// Its value.
-    pub value: Vec<u8>,
+    /// Its value: these are the bytes that whoever keeps it holds.
+    pub value: Arc<[u8]>,
     /// Whether it is known to be what this store wrote.
     pub authenticated: Authenticated,
 }
@@ -318,7 +318,7 @@ impl MemoryFolder {
     fn rows(&self) -> Vec<StoredRow> {
         let stored = |(key, value): (&Vec<u8>, &Arc<[u8]>)| StoredRow {
             key: key.clone(),
-            value: value.to_vec(),
+            value: value.clone(),
             authenticated: Authenticated::Yes,
         };
         self.lock().rows.iter().map(stored).collect()
@@ -548,7 +548,7 @@ mod tests {
         store.write(vec![longest.clone()]).unwrap();
         store.close().unwrap();
         let (_store, loaded) = Store::open(dir.path()).unwrap();
-        assert_eq!(loaded.rows[0].value, longest.value.unwrap().as_ref());
+        assert_eq!(Some(&loaded.rows[0].value), longest.value.as_ref());
     }
 
     #[test]

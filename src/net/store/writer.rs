@@ -237,19 +237,28 @@ fn drain(queue: &WriteQueue, tree: &SledTree) -> Result<(), String> {
 fn take(queue: &WriteQueue) -> Taken {
     let mut state = queue.lock();
     loop {
-        // Without rows the wait ends by a notification; the bound costs a wake-up in some minutes.
-        let left = state.since.map_or(UNFLUSHED_MAX, |since| UNFLUSHED_MAX.saturating_sub(since.elapsed()));
-        let is_last = matches!(state.phase, Phase::Closing);
-        if is_last || state.is_worth_a_flush() || left.is_zero() {
+        if let Some(is_last) = state.due() {
             state.busy_since = Some(Instant::now());
             queue.drained.notify_all();
             return state.take(is_last);
         }
+        let left = state.left();
         state = queue.wait(&queue.filled, state, left);
     }
 }
 
 impl QueueState {
+    /// Whether everything is to be flushed now, and if so whether nothing follows.
+    fn due(&self) -> Option<bool> {
+        let is_last = matches!(self.phase, Phase::Closing);
+        (is_last || self.is_worth_a_flush() || self.left().is_zero()).then_some(is_last)
+    }
+
+    /// How long it may wait yet. Without rows the wait ends by a notification; the bound costs a wake-up in some minutes.
+    fn left(&self) -> Duration {
+        self.since.map_or(UNFLUSHED_MAX, |since| UNFLUSHED_MAX.saturating_sub(since.elapsed()))
+    }
+
     fn is_worth_a_flush(&self) -> bool {
         self.rows.len() >= FLUSH_ROWS || self.bytes >= FLUSH_BYTES
     }
@@ -298,6 +307,28 @@ mod tests {
             "{refused}"
         );
         assert_eq!(writer.queue.lock().rows.len(), WAITING_ROWS_MAX, "nothing was queued beyond the limit");
+    }
+
+    #[test]
+    fn a_flush_is_due_by_time_by_count_by_bytes_and_at_the_end_and_never_else() {
+        let due = |change: &dyn Fn(&Writer)| {
+            let writer = without_thread();
+            writer.push(rows(1), 1).unwrap();
+            change(&writer);
+            let mut state = writer.queue.lock();
+            state.due().map(|is_last| (state.take(is_last).rows.len(), is_last))
+        };
+        let queued_at = |writer: &Writer, ago: Duration| {
+            writer.queue.lock().since = Instant::now().checked_sub(ago);
+        };
+        assert_eq!(due(&|_| {}), None);
+        assert_eq!(due(&|writer| queued_at(writer, UNFLUSHED_MAX / 2)), None);
+        assert_eq!(due(&|writer| queued_at(writer, UNFLUSHED_MAX)), Some((1, false)));
+        assert_eq!(due(&|writer| writer.push(rows(FLUSH_ROWS - 1), 2).unwrap()), None);
+        assert_eq!(due(&|writer| writer.push(rows(FLUSH_ROWS), 2).unwrap()), Some((FLUSH_ROWS, false)));
+        let long = || vec![(vec![9], Some(vec![0; FLUSH_BYTES]))];
+        assert_eq!(due(&|writer| writer.push(long(), 2).unwrap()), Some((2, false)));
+        assert_eq!(due(&|writer| writer.queue.lock().phase = Phase::Closing), Some((1, true)));
     }
 
     #[test]
