@@ -2,8 +2,9 @@
 //! What the values are is not known here: signed records, and small counters.
 //!
 //! Two parts lie in the data directory. **sled** holds every row; what it is told waits in a bounded queue, and a thread
-//! writes and flushes all of it together, after minutes or some MiB (see `writer`). The **journal** holds the rows that must not be lost, the own writes; each batch is synced
-//! before [`Store::write`] returns. A durable row is in both, so that damage of either loses nothing.
+//! writes and flushes all of it together, after minutes or some MiB (see `writer`). The **journal** holds the rows that must
+//! not be lost, the own writes; each batch is synced before [`Store::write`] returns. A durable row is in both, so that damage
+//! of either loses nothing.
 //!
 //! Invariants: a durable write that was acknowledged is found again after a crash, even where it replaced or removed
 //! another; a row that was not written here is never [`Authenticated::Yes`]; opening ends, whatever the files hold, and
@@ -254,7 +255,7 @@ impl Store {
     }
 
     /// Makes the changes in their order. When it returns, every durable one is on disk (one sync for the batch), and
-    /// the others are queued for sled: a crash may lose those of the last [`UNFLUSHED_MAX`], 4 MiB of them at most.
+    /// the others are queued for sled: a crash may lose those of the last [`UNFLUSHED_MAX`], some MiB.
     ///
     /// A durable batch up to 1 MiB is found whole or not at all after a crash. Blocks while 8,192 rows or 32 MiB wait
     /// for sled. After an error no durable row of the batch counts as written, and none is taken until

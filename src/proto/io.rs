@@ -336,8 +336,8 @@ pub enum Offence {
     Greedy,
 }
 
-/// How long a store may hold back what is not durable: what a crash may cost. Peers have those rows, and a sync brings them again;
-/// longer would save little, for at a record a second some hundred rows share a flush by then.
+/// How long a store may hold back what is not durable, which is what a crash may cost. Peers have those rows, and a sync brings
+/// them again. Longer would save little: at a record a second some hundred rows share a flush by then.
 pub const UNFLUSHED_MAX: Duration = Duration::from_secs(600);
 
 /// One change of the store, which knows nothing of what it keeps.
