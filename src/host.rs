@@ -231,14 +231,14 @@ async fn assemble(
     options: Options,
     mut network: Network,
     mut store: Store,
-    loaded: Loaded,
+    mut loaded: Loaded,
     joined: JoinedZones,
 ) -> Result<Running, StartError> {
     let (streams, inbound_calls) = network.take_calls(options.identity.key())?;
     let (listen, addresses) = (network.listening().await, network.addresses.clone());
     let config = node_config(&options);
     let now = wall_clock();
-    let (stored, rewritten) = read_rows(&loaded, &options.network, now);
+    let (stored, rewritten) = read_rows(&mut loaded, &options.network, now);
     // What is not written now is verified again at the next start; how the store is, its keeper tells.
     _ = store.write(rewritten);
     let mut seed = [0; 32];

@@ -1,9 +1,10 @@
 //! The durable store: a map from byte strings to byte strings that survives crashes and notices damage.
 //! What the values are is not known here: signed records, and small counters.
 //!
-//! Two parts lie in the data directory. **sled** holds every row; a thread writes to it behind a bounded queue and
-//! flushes twice a second. The **journal** holds the rows that must not be lost, the own writes; each batch is synced
-//! before [`Store::write`] returns. A durable row is in both, so that damage of either loses nothing.
+//! Two parts lie in the data directory. **sled** holds every row; what it is told waits in a bounded queue, and a thread
+//! writes and flushes all of it together, after minutes or some MiB (see `writer`). The **journal** holds the rows that must
+//! not be lost, the own writes; each batch is synced before [`Store::write`] returns. A durable row is in both, so that damage
+//! of either loses nothing.
 //!
 //! Invariants: a durable write that was acknowledged is found again after a crash, even where it replaced or removed
 //! another; a row that was not written here is never [`Authenticated::Yes`]; opening ends, whatever the files hold, and
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::private_file::{self, FolderError};
 use crate::proto::code::Code;
-pub use crate::proto::io::{StoreCondition, Write};
+pub use crate::proto::io::{StoreCondition, UNFLUSHED_MAX, Write};
 use disk::DiskStore;
 pub use files::{Holder, holder};
 pub use room::{FLOOR_BYTES, free_bytes};
@@ -58,8 +59,8 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 pub struct StoredRow {
     /// Its key.
     pub key: Vec<u8>,
-    /// Its value.
-    pub value: Vec<u8>,
+    /// Its value: these are the bytes that whoever keeps it holds.
+    pub value: Arc<[u8]>,
     /// Whether it is known to be what this store wrote.
     pub authenticated: Authenticated,
 }
@@ -254,7 +255,7 @@ impl Store {
     }
 
     /// Makes the changes in their order. When it returns, every durable one is on disk (one sync for the batch), and
-    /// the others are queued for sled: a crash may lose the last half second of them.
+    /// the others are queued for sled: a crash may lose those of the last [`UNFLUSHED_MAX`], some MiB.
     ///
     /// A durable batch up to 1 MiB is found whole or not at all after a crash. Blocks while 8,192 rows or 32 MiB wait
     /// for sled. After an error no durable row of the batch counts as written, and none is taken until
@@ -318,7 +319,7 @@ impl MemoryFolder {
     fn rows(&self) -> Vec<StoredRow> {
         let stored = |(key, value): (&Vec<u8>, &Arc<[u8]>)| StoredRow {
             key: key.clone(),
-            value: value.to_vec(),
+            value: value.clone(),
             authenticated: Authenticated::Yes,
         };
         self.lock().rows.iter().map(stored).collect()
@@ -548,7 +549,7 @@ mod tests {
         store.write(vec![longest.clone()]).unwrap();
         store.close().unwrap();
         let (_store, loaded) = Store::open(dir.path()).unwrap();
-        assert_eq!(loaded.rows[0].value, longest.value.unwrap().as_ref());
+        assert_eq!(Some(&loaded.rows[0].value), longest.value.as_ref());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::liveness::Presence;
 use super::message::Alive;
 use super::name::{AgentName, FullName, NameError, ZoneName};
 use super::owners::Owners;
+use super::persistence::Indexed;
 use super::query::{Find, Found, PeerProfile, Replica, Resolution};
 use super::record::Record;
 use super::search::{Entry, Index, Page, Query, entry};
@@ -53,6 +54,26 @@ impl Directory {
     /// Of the node with this key, which is reachable for itself.
     pub(super) fn new(key: PeerKey) -> Directory {
         Directory { key, index: Index::new() }
+    }
+
+    /// Takes what was indexed of the store's records before they were held: what stands of it need not be entered again.
+    pub(super) fn begin_with(&mut self, zones: &mut Zones, indexed: Indexed) {
+        let (index, mut entered) = indexed.into_parts();
+        if entered.is_empty() {
+            return;
+        }
+        self.index = index;
+        zones.with_unindexed(|zone| {
+            for (id, since) in zone.records.take_unindexed() {
+                let record = entered.remove(&id);
+                let best = best(zone, &id, since);
+                if record.is_none() || record.map(|record| record.hash()) != best.map(|best| best.hash()) {
+                    self.enter(id, best);
+                }
+            }
+        });
+        // They ended meanwhile, or there is no room for them.
+        entered.keys().for_each(|id| self.index.remove(id));
     }
 
     /// Agents that match, best first, and the page that they are.
@@ -215,13 +236,7 @@ impl Directory {
     pub(super) fn catch_up(&mut self, zones: &mut Zones) {
         zones.with_unindexed(|zone| {
             for (id, since) in zone.records.take_unindexed() {
-                // One entry an agent: of several hosts' cards the greatest speaks for all.
-                let best = zone.registry().replicas(&id, since).max_by_key(|replica| replica.order());
-                let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {
-                    self.index.remove(&id);
-                    continue;
-                };
-                self.index.insert(entry(id, &best.name, &card));
+                self.enter(id, best(zone, &id, since));
             }
         });
     }
@@ -240,6 +255,13 @@ impl Directory {
     fn up_to_date(&self, zones: &Zones) -> &Index {
         debug_assert!(!self.is_behind(zones), "records wait for the index");
         &self.index
+    }
+
+    fn enter(&mut self, id: AgentId, best: Option<&Arc<Record>>) {
+        match best.and_then(|best| best.card().map(|card| (best, card))) {
+            Some((best, card)) => self.index.insert(entry(id, &best.name, &card)),
+            None => self.index.remove(&id),
+        }
     }
 
     /// The zone in which a bare name is looked up: where this host has such an agent, else where the name was called before,
@@ -324,6 +346,11 @@ impl Directory {
 fn unindexed(zones: &Zones) -> usize {
     let of_served = zones.values().map(|zone| zone.records.unindexed());
     of_served.sum::<usize>() + zones.below().unindexed()
+}
+
+/// One entry an agent: of several hosts' cards the greatest speaks for all.
+fn best<'a>(zone: &'a Zone, id: &AgentId, since: Timestamp) -> Option<&'a Arc<Record>> {
+    zone.registry().replicas(id, since).max_by_key(|replica| replica.order())
 }
 
 /// The zones to which a question is restricted that is about this node alone: replicas of zones below are none of its own.

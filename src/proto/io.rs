@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
@@ -334,6 +335,10 @@ pub enum Offence {
     /// It takes far more than its share.
     Greedy,
 }
+
+/// How long a store may hold back what is not durable, which is what a crash may cost. Peers have those rows, and a sync brings
+/// them again. Longer would save little: at a record a second some hundred rows share a flush by then.
+pub const UNFLUSHED_MAX: Duration = Duration::from_secs(600);
 
 /// One change of the store, which knows nothing of what it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,7 +108,9 @@ impl Node {
         }
         turn.owners.load(std::mem::take(&mut stored.owners));
         // After all zones are there: own keys of one zone are guarded while records of another are still read otherwise.
+        let indexed = std::mem::take(&mut stored.indexed);
         turn.own.load(&mut turn.ctx, turn.zones, stored);
+        turn.directory.begin_with(turn.zones, indexed);
         turn.finish();
         node
     }

@@ -11,11 +11,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ask::Contact;
+use super::card::AgentCard;
 use super::codec;
+use super::identity::AgentId;
 use super::io::Write;
 use super::name::{FullName, ZoneId, ZoneName};
 use super::query::KnownOwner;
 use super::record::{KeyHash, Record, SignedRecord};
+use super::search::{Index, entry};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
 
@@ -42,6 +45,16 @@ pub struct Stored {
     pub contacts: Vec<(ZoneId, Vec<Contact>)>,
     /// Whether own writes may be missing.
     pub damage: Damage,
+    /// Agents of these records that were indexed already.
+    pub indexed: Indexed,
+}
+
+/// An index that was made before it is known which of the records stand.
+#[derive(Debug, Default)]
+pub struct Indexed {
+    index: Index,
+    /// From which record each agent's entry was made.
+    records: BTreeMap<AgentId, Arc<Record>>,
 }
 
 /// Versions of one epoch that this folder wrote and no longer holds, in each zone.
@@ -99,6 +112,51 @@ impl Stored {
         self.read_row(key, value, record).is_some()
     }
 
+    /// As [`Stored::take_row`], of bytes that are held on, and enters the agent into the index.
+    pub fn index_row(
+        &mut self,
+        key: &[u8],
+        value: &Arc<[u8]>,
+        sealed: bool,
+        network: &str,
+        now: Timestamp,
+    ) -> bool {
+        let mut agent = None;
+        let record = || {
+            let signed = SignedRecord::parse_held(value.clone(), network).ok()?;
+            let (record, card) = if sealed {
+                signed.trust_sealed_with_card()
+            } else {
+                let record = Arc::new(signed.verify(now).ok()?);
+                (record.clone(), record.card())
+            };
+            agent = card.map(|card| (record.clone(), card));
+            Some(record)
+        };
+        let is_read = self.read_row(key, value, record).is_some();
+        if let Some((record, card)) = agent {
+            self.indexed.enter(record, &card);
+        }
+        is_read
+    }
+
+    /// Takes what was read of later rows of the same store.
+    pub fn append(&mut self, later: Stored) {
+        self.epoch = later.epoch.or(self.epoch);
+        self.retired_epochs.extend(later.retired_epochs);
+        for (zone, seq) in later.seqs {
+            let highest = self.seqs.entry(zone).or_default();
+            *highest = (*highest).max(seq);
+        }
+        self.own.extend(later.own);
+        self.others.extend(later.others);
+        self.file_offers.extend(later.file_offers);
+        self.incomplete |= later.incomplete;
+        self.owners.extend(later.owners);
+        self.contacts.extend(later.contacts);
+        self.indexed.append(later.indexed);
+    }
+
     /// Takes one sealed row of a store beside which many nodes share `cache`.
     pub fn take_shared_row(
         &mut self,
@@ -140,6 +198,37 @@ impl Stored {
             _ => return None,
         }
         Some(())
+    }
+}
+
+impl Indexed {
+    /// Of the records of one agent the greatest speaks for all.
+    fn enter(&mut self, record: Arc<Record>, card: &AgentCard) {
+        let id = record.agent_id();
+        if self.records.get(&id).is_none_or(|entered| entered.order() < record.order()) {
+            self.index.insert(entry(id, &record.name, card));
+            self.records.insert(id, record);
+        }
+    }
+
+    fn append(&mut self, later: Indexed) {
+        self.index.absorb(later.index);
+        for (id, record) in later.records {
+            // As in the index: what is there stays.
+            self.records.entry(id).or_insert(record);
+        }
+    }
+
+    /// The index, and from which record each agent's entry was made.
+    pub(super) fn into_parts(self) -> (Index, BTreeMap<AgentId, Arc<Record>>) {
+        (self.index, self.records)
+    }
+}
+
+/// A copy is indexed anew by whoever asks it.
+impl Clone for Indexed {
+    fn clone(&self) -> Indexed {
+        Indexed::default()
     }
 }
 

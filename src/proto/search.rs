@@ -7,6 +7,7 @@
 //! Entries have ids, small numbers that are used again. Tags, capabilities and zones map to sets of ids, words to posting
 //! lists of ids; names are kept in order, with a rank for each id.
 
+mod absorb;
 mod asked;
 mod cursor;
 mod dictionary;
@@ -1060,6 +1061,32 @@ pub(super) mod tests {
         }
     }
 
+    fn check(
+        index: &Index,
+        model: &BTreeMap<u8, Agent>,
+        queries: Vec<Query>,
+        limit: usize,
+    ) -> Result<(), TestCaseError> {
+        prop_assert_eq!(index.len(), model.len());
+        for query in queries {
+            let expected = model_search(model, &query);
+            prop_assert_eq!(&pages(|after| index.search(&query, limit, after)), &expected, "{:?}", query);
+            let listed = model_search(model, &Query { zone: query.zone.clone(), ..Query::default() });
+            prop_assert_eq!(pages(|after| index.list(query.zone.as_ref(), limit, after)), listed);
+        }
+        for agent in model.values() {
+            let same = model.values().filter(|other| other.name == agent.name).map(Agent::id);
+            prop_assert_eq!(index.by_name(&name(&agent.name)), same.collect::<Vec<_>>());
+            if let Some(original) = &agent.original {
+                let mut found = index.by_original_name(original);
+                found.sort();
+                let same = model.values().filter(|other| other.original == agent.original).map(Agent::id);
+                prop_assert_eq!(found, same.collect::<Vec<_>>());
+            }
+        }
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn search_list_and_paging_agree_with_looking_at_every_entry(
@@ -1067,23 +1094,27 @@ pub(super) mod tests {
         ) {
             let (mut index, mut model) = (Index::new(), BTreeMap::new());
             apply(&mut index, &mut model, changes);
-            prop_assert_eq!(index.len(), model.len());
-            for query in queries {
-                let expected = model_search(&model, &query);
-                prop_assert_eq!(&pages(|after| index.search(&query, limit, after)), &expected, "{:?}", query);
-                let listed = model_search(&model, &Query { zone: query.zone.clone(), ..Query::default() });
-                prop_assert_eq!(pages(|after| index.list(query.zone.as_ref(), limit, after)), listed);
-            }
-            for agent in model.values() {
-                let same = model.values().filter(|other| other.name == agent.name).map(Agent::id);
-                prop_assert_eq!(index.by_name(&name(&agent.name)), same.collect::<Vec<_>>());
-                if let Some(original) = &agent.original {
-                    let mut found = index.by_original_name(original);
-                    found.sort();
-                    let same = model.values().filter(|other| other.original == agent.original).map(Agent::id);
-                    prop_assert_eq!(found, same.collect::<Vec<_>>());
-                }
-            }
+            check(&index, &model, queries, limit)?;
+        }
+
+        #[test]
+        fn an_index_that_takes_in_another_is_as_if_its_entries_had_been_inserted(
+            here in changes(60), there in changes(60), later in changes(60),
+            queries in prop::collection::vec(queries(), 4), limit in 1..7usize,
+        ) {
+            let (mut index, mut model) = (Index::new(), BTreeMap::new());
+            let (mut other, mut others) = (Index::new(), BTreeMap::new());
+            apply(&mut index, &mut model, here);
+            apply(&mut other, &mut others, there);
+            index.absorb(other);
+            others.into_iter().for_each(|(id, agent)| _ = model.entry(id).or_insert(agent));
+            check(&index, &model, queries.clone(), limit)?;
+            apply(&mut index, &mut model, later);
+            check(&index, &model, queries, limit)?;
+            model.keys().for_each(|id| index.remove(&AgentId([*id; 20])));
+            let left = index.words.stems.len() + index.tags.len() + index.capabilities.len() + index.residencies.len();
+            prop_assert_eq!((left, index.zones.len(), index.idle_names.len(), index.originals.len()), (0, 0, 0, 0));
+            prop_assert!(index.grams.is_empty());
         }
 
         #[test]

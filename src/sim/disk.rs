@@ -1,12 +1,9 @@
 //! A disk that keeps durable writes at once and others at the next flush, as the live store does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::proto::io::Write;
-
-/// How long the live store may hold a write back, milliseconds.
-const FLUSH_MS: u64 = 500;
+use crate::proto::io::{UNFLUSHED_MAX, Write};
 
 /// Rows by name.
 pub(super) type Rows = BTreeMap<Box<[u8]>, Arc<[u8]>>;
@@ -15,14 +12,13 @@ pub(super) type Rows = BTreeMap<Box<[u8]>, Arc<[u8]>>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     rows: Rows,
-    /// Writes not yet flushed, oldest first, each with its time; none is older than one flush interval.
-    unflushed: VecDeque<(u64, Row)>,
+    /// Of the writes of each row that are not yet flushed the last; none removes it.
+    unflushed: BTreeMap<Box<[u8]>, Option<Arc<[u8]>>>,
+    /// When the oldest of them was made.
+    since: u64,
     /// Whether it takes no writes.
     is_full: bool,
 }
-
-/// A row's name and its value; none removes it.
-type Row = (Box<[u8]>, Option<Arc<[u8]>>);
 
 impl Disk {
     /// Whether it takes no writes.
@@ -36,17 +32,19 @@ impl Disk {
     }
 
     /// Takes a write at `now`, milliseconds of virtual time.
-    pub(super) fn write(&mut self, now: u64, write: Write) {
+    pub(super) fn write(&mut self, now: u64, Write { key, value, durable }: Write) {
         // What was due earlier is on the disk before this.
         self.flush(now);
-        let row = (write.key.into_boxed_slice(), write.value);
-        if write.durable {
-            // An earlier value of this row must not come over it with the next flush.
-            // A durable write of a row is newer than any that waits: the flush must not undo it.
-            self.unflushed.retain(|(_, (earlier, _))| *earlier != row.0);
-            self.apply(row);
+        let name = key.into_boxed_slice();
+        if durable {
+            // A durable write of a row is newer than one that waits: the flush must not undo it.
+            self.unflushed.remove(&name);
+            self.apply(name, value);
         } else {
-            self.unflushed.push_back((now, row));
+            if self.unflushed.is_empty() {
+                self.since = now;
+            }
+            self.unflushed.insert(name, value);
         }
     }
 
@@ -61,29 +59,34 @@ impl Disk {
         self.unflushed.len()
     }
 
-    /// The node stops: of the writes not yet flushed the oldest `kept` reached the disk.
+    /// The node stops: of the writes not yet flushed `kept` reached the disk.
     pub(super) fn crash(&mut self, kept: usize) {
-        // From the front: a journal loses its end and never its middle.
-        for (_, row) in std::mem::take(&mut self.unflushed).into_iter().take(kept) {
-            self.apply(row);
-        }
+        self.write_waiting(kept);
+        self.unflushed.clear();
     }
 
     /// Puts other rows in place of all there were.
     pub(super) fn replace(&mut self, rows: Rows) {
         // What is full is the machine's disk, whatever lies on it.
-        *self = Disk { rows, unflushed: VecDeque::new(), is_full: self.is_full };
+        *self = Disk { rows, is_full: self.is_full, ..Disk::default() };
     }
 
     fn flush(&mut self, now: u64) {
-        while self.unflushed.front().is_some_and(|(at, _)| at + FLUSH_MS <= now) {
-            if let Some((_, row)) = self.unflushed.pop_front() {
-                self.apply(row);
+        if self.since + UNFLUSHED_MAX.as_millis() as u64 <= now {
+            self.write_waiting(usize::MAX);
+        }
+    }
+
+    /// Writes the first `most` of what waits: by name, as the live store does when a flush is due.
+    fn write_waiting(&mut self, most: usize) {
+        for _ in 0..most.min(self.unflushed.len()) {
+            if let Some((name, value)) = self.unflushed.pop_first() {
+                self.apply(name, value);
             }
         }
     }
 
-    fn apply(&mut self, (name, value): Row) {
+    fn apply(&mut self, name: Box<[u8]>, value: Option<Arc<[u8]>>) {
         match value {
             Some(value) => self.rows.insert(name, value),
             None => self.rows.remove(&name),
@@ -102,10 +105,11 @@ mod tests {
     #[test]
     fn a_crash_loses_only_what_is_neither_durable_nor_flushed() {
         let mut disk = Disk::default();
+        let due = UNFLUSHED_MAX.as_millis() as u64;
         disk.write(0, write(b"old", false));
-        disk.write(400, write(b"new", false));
-        disk.write(400, write(b"durable", true));
-        assert_eq!(disk.unflushed(600), 1);
+        disk.write(due, write(b"new", false));
+        disk.write(due, write(b"durable", true));
+        assert_eq!(disk.unflushed(2 * due - 1), 1);
         disk.crash(0);
         assert_eq!(disk.rows().keys().map(|name| &**name).collect::<Vec<_>>(), [&b"durable"[..], b"old"]);
     }

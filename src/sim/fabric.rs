@@ -60,7 +60,7 @@ impl Fabric {
         let now = self.kernel.now();
         let host = &mut self.nodes[at];
         let unflushed = host.disk.unflushed(now);
-        // A prefix of the unflushed writes survives: the store writes in order.
+        // A part of the unflushed writes survives: it may die while it flushes.
         let kept = self.kernel.rng.random_range(0..=unflushed);
         host.disk.crash(kept);
         // Before its streams break: what they tell it of that is then for no run at all.

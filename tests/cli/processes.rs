@@ -334,6 +334,43 @@ fn what_was_acknowledged_survives_kill_9_under_load() {
     a.kill();
 }
 
+/// What others wrote waits for a flush: a crash may cost it, and nothing that is said afterwards counts on it.
+#[test]
+fn what_others_wrote_since_the_last_flush_comes_again_after_kill_9_and_is_not_claimed_before() {
+    let (dir_a, dir_b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let a = Node::start(dir_a.path(), &[]);
+    let names = |from: usize, to: usize| {
+        (from..to).map(|at| agent(&format!("agent-{at}"), "Of a")).collect::<Value>()
+    };
+    let of_a = |to: usize| (0..to).map(|at| format!("agent-{at}@.")).collect::<BTreeSet<String>>();
+    assert!(a.register(&names(0, 20)).unwrap().refused.is_empty());
+    let mut b = Node::start(dir_b.path(), &[&a]);
+    until("equal before", PATIENCE, || equal(&[&a, &b]));
+    b.signal("-TERM");
+    assert!(b.child.wait().unwrap().success(), "a clean stop flushes");
+
+    let b = Node::start(dir_b.path(), &[&a]);
+    assert!(a.register(&names(20, 40)).unwrap().refused.is_empty());
+    assert!(b.register(&agent("own", "Of b")).unwrap().refused.is_empty());
+    until("equal again", PATIENCE, || equal(&[&a, &b]));
+    b.kill();
+
+    // With nobody to ask: what it holds by itself.
+    let alone = Node::start_at(dir_b.path(), "/ip4/127.0.0.1/tcp/0", &["/ip4/127.0.0.1/tcp/1".into()]);
+    let kept = of_a(20).union(&["own@.".to_owned()].into()).cloned().collect::<BTreeSet<String>>();
+    assert_eq!(alone.agents(), kept, "the flushed and the own, and none that was not flushed");
+    let listed: Value = alone.get("/v1/agents").unwrap();
+    assert_eq!((&listed["complete"], &listed["age_ms"]), (&json!(false), &Value::Null));
+    assert!(!equal(&[&a, &alone]));
+    alone.kill();
+
+    let b = Node::start(dir_b.path(), &[&a]);
+    let took = until("b has it again", PATIENCE, || equal(&[&a, &b]));
+    println!("equal {took:?} after the start");
+    let all = of_a(40).union(&kept).cloned().collect::<BTreeSet<String>>();
+    assert_eq!(b.agents(), all);
+}
+
 /// Registers one agent after the other; returns what was acknowledged.
 fn write_until(node: &Node, stop: &AtomicBool, round: usize, writer: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();

@@ -15,6 +15,7 @@ mod owned;
 mod owners;
 mod presence;
 mod replacing;
+mod restart;
 mod room;
 mod rules;
 mod zones;

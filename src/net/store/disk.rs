@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::journal::{Journal, JournalEntry};
 use super::room::Room;
 use super::row::{RowKind, RowMac, read_unauthenticated};
-use super::tree::{ExpectedContents, OpenTree, SledTree};
+use super::tree::{ExpectedContents, OpenTree, SledTree, TreeRow};
 use super::writer::{TreeWrite, Writer};
 use super::{Recovery, StoreCondition, StoreError, Write, files, load};
 
@@ -115,8 +115,17 @@ impl DiskStore {
             let flushed_seq = self.tree.flushed_seq();
             // The last of its thread goes first, and with it the lock on sled's file, if sled lets go of it.
             self.tree = Tree::Failed { reason, flushed_seq };
-            match SledTree::open(&self.dir, ExpectedContents::Anything) {
-                Ok(opened) => recovery = self.take_tree(opened, flushed_seq),
+            // Above every number in it, or a new row might lose against an old one at the next start.
+            let mut highest = 0;
+            let note = |rows: Vec<TreeRow>| {
+                let seqs = rows.iter().filter_map(|(key, row)| read_unauthenticated(key, row));
+                highest = seqs.map(|(seq, _)| seq).max().unwrap_or(0).max(highest);
+            };
+            match SledTree::open(&self.dir, ExpectedContents::Anything, note) {
+                Ok(opened) => {
+                    self.next_seq = self.next_seq.max(highest.min(load::SEQ_MAX - 1) + 1);
+                    recovery = self.take_tree(opened, flushed_seq);
+                }
                 Err(error) => self.tree = Tree::Failed { reason: error.cause(), flushed_seq },
             }
         }
@@ -128,11 +137,7 @@ impl DiskStore {
 
     /// Goes on with a tree that was opened again: it knows nothing of what was journalled meanwhile.
     fn take_tree(&mut self, opened: OpenTree, flushed_seq: u64) -> Recovery {
-        let OpenTree { tree, rows, incidents, .. } = opened;
-        // Above every number in it, or a new row might lose against an old one at the next start.
-        let seqs = rows.iter().filter_map(|(key, row)| read_unauthenticated(key, row));
-        let highest = seqs.map(|(seq, _)| seq).max().unwrap_or(0).min(load::SEQ_MAX - 1);
-        self.next_seq = self.next_seq.max(highest + 1);
+        let OpenTree { tree, incidents, .. } = opened;
         match Writer::start(tree, self.lock.clone(), flushed_seq) {
             Ok(writer) => {
                 self.tree = Tree::Running(writer);

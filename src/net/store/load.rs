@@ -45,16 +45,17 @@ pub(super) fn open(dir: &Path) -> Result<(DiskStore, Loaded), StoreError> {
         // Where room was always short, it was told nothing.
         MacKey::Kept(_) | MacKey::Made(_) => ExpectedContents::Anything,
     };
-    // What has no room to be opened is not damaged: it stays as it is, and the journal is served.
-    let (opened, tree_rows, mut incidents) = match SledTree::open(dir, expectation) {
-        Ok(OpenTree { tree, rows, contents, incidents }) => (Ok((tree, contents)), rows, incidents),
-        Err(StoreError::NoRoom { reason }) => (Err(reason), Vec::new(), Vec::new()),
-        Err(error) => return Err(error),
-    };
-
     // The journal first: it says what a row of sled that it lacks means.
     let mut merged = MergedRows::of_journal(&row_mac, found.as_ref());
-    merged.add_tree(&row_mac, tree_rows);
+    // Rows are checked while the next are read.
+    let opened = SledTree::open(dir, expectation, |rows| merged.add_tree_rows(&row_mac, rows));
+    // What has no room to be opened is not damaged: it stays as it is, and the journal is served.
+    let (opened, mut incidents) = match opened {
+        Ok(OpenTree { tree, contents, incidents }) => (Ok((tree, contents)), incidents),
+        Err(StoreError::NoRoom { reason }) => (Err(reason), Vec::new()),
+        Err(error) => return Err(error),
+    };
+    merged.add_rows_of_journal_alone();
     let state = history.journal_state(&merged, found.as_ref());
     incidents.extend(merged.incidents(dir, &mac_key, found.as_ref()));
 
@@ -190,30 +191,33 @@ impl MergedRows {
         }
     }
 
-    /// Adds what sled has; then what only the journal has.
-    fn add_tree(&mut self, row_mac: &RowMac, tree_rows: Vec<TreeRow>) {
-        self.rows.reserve(tree_rows.len());
-        for (key, row) in tree_rows {
+    /// Adds what sled has.
+    fn add_tree_rows(&mut self, row_mac: &RowMac, rows: Vec<TreeRow>) {
+        for (key, row) in rows {
             match row_mac.read(&key, &row) {
-                Some(view) => self.add_tree_row(key, row, view),
+                Some(view) => self.add_tree_row(key.to_vec(), &row, view),
                 None => {
                     self.bad += 1;
                     // Removed as well, so that it is told at one start and not at every one.
-                    self.tree_writes.push((key, None));
+                    self.tree_writes.push((key.to_vec(), None));
                 }
             }
         }
+    }
+
+    /// Adds what only the journal has, after all that sled has.
+    fn add_rows_of_journal_alone(&mut self) {
         for (key, JournalRow { view, row, in_tree }) in &self.journal {
             if view.kind != RowKind::Removed && *in_tree == InTree::No {
                 self.tree_writes.push((key.clone(), Some(row.clone())));
             }
             if view.kind != RowKind::Removed {
-                self.rows.push(stored(key.clone(), row.clone(), view));
+                self.rows.push(stored(key.clone(), row, view));
             }
         }
     }
 
-    fn add_tree_row(&mut self, key: Vec<u8>, row: Vec<u8>, view: RowView) {
+    fn add_tree_row(&mut self, key: Vec<u8>, row: &[u8], view: RowView) {
         // Above every number seen, in either part, or a new row might lose against an old one.
         self.next_seq = self.next_seq.max(view.seq.min(SEQ_MAX - 1) + 1);
         let Some(own) = self.journal.get_mut(&key) else {
@@ -225,9 +229,9 @@ impl MergedRows {
         } else if rank(&own.view) < rank(&view) && view.kind == RowKind::Journalled {
             self.journal_lost += 1;
             // sled has a newer row that says it is in the journal: the journal has lost it.
-            let older = std::mem::replace(own, JournalRow { view, row, in_tree: InTree::Yes });
-            let newer = self.journal.get(&key).map(|own| own.view.clone());
-            self.keep_if_doubtful(key, older.row, &older.view, newer.as_ref());
+            let newer = JournalRow { view: view.clone(), row: row.to_vec(), in_tree: InTree::Yes };
+            let older = std::mem::replace(own, newer);
+            self.keep_if_doubtful(key, &older.row, &older.view, &view);
         } else if rank(&own.view) < rank(&view) {
             self.journal.remove(&key); // it was removed there before it was written to sled alone
             self.rows.push(stored(key, row, &view));
@@ -237,28 +241,27 @@ impl MergedRows {
                 self.tree_writes.push((key.clone(), None));
             }
             let newer = own.view.clone();
-            self.keep_if_doubtful(key, row, &view, Some(&newer));
+            self.keep_if_doubtful(key, row, &view, &newer);
         }
     }
 
-    fn add_row_of_tree_alone(&mut self, key: Vec<u8>, row: Vec<u8>, view: RowView) {
+    fn add_row_of_tree_alone(&mut self, key: Vec<u8>, row: &[u8], view: RowView) {
         if view.kind != RowKind::Journalled {
             self.rows.push(stored(key, row, &view));
         } else if self.missing_means == MissingMeans::Removed && view.seq < self.journal_next {
             self.tree_writes.push((key, None));
         } else {
             self.journal_lost += 1;
-            self.journal.insert(key, JournalRow { view, row, in_tree: InTree::Yes });
+            self.journal.insert(key, JournalRow { view, row: row.to_vec(), in_tree: InTree::Yes });
         }
     }
 
     /// The older of two rows is nothing to the caller, unless a MAC is wrong and the numbers prove nothing.
-    fn keep_if_doubtful(&mut self, key: Vec<u8>, row: Vec<u8>, older: &RowView, newer: Option<&RowView>) {
+    fn keep_if_doubtful(&mut self, key: Vec<u8>, row: &[u8], older: &RowView, newer: &RowView) {
         let doubtful =
             |view: &RowView| view.authenticated == Authenticated::No && view.kind != RowKind::Removed;
-        let both_values =
-            older.kind != RowKind::Removed && newer.is_some_and(|newer| newer.kind != RowKind::Removed);
-        if both_values && (doubtful(older) || newer.is_some_and(doubtful)) {
+        let both_values = older.kind != RowKind::Removed && newer.kind != RowKind::Removed;
+        if both_values && (doubtful(older) || doubtful(newer)) {
             self.rows.push(stored(key, row, older));
         }
     }
@@ -291,11 +294,9 @@ fn rank(view: &RowView) -> (bool, u64) {
     (view.authenticated == Authenticated::Yes, view.seq)
 }
 
-/// Takes the value out of a row in place.
-fn stored(key: Vec<u8>, mut row: Vec<u8>, view: &RowView) -> StoredRow {
-    row.truncate(view.value.end);
-    row.drain(..view.value.start);
-    StoredRow { key, value: row, authenticated: view.authenticated }
+/// The value of a row, copied for whoever keeps it.
+fn stored(key: Vec<u8>, row: &[u8], view: &RowView) -> StoredRow {
+    StoredRow { key, value: row[view.value.clone()].into(), authenticated: view.authenticated }
 }
 
 /// Goes on with the journal, or writes it again where it is new, damaged, or was made under another MAC key.

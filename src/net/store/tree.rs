@@ -18,6 +18,9 @@ use crate::proto::code::Code;
 pub(super) const SLED: &str = "sled";
 /// sled's page cache. Queries are answered from memory and never from here.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// How often a page is looked at until it has a turn to leave the cache. sled counts 64 looks in each of 256 parts of its cache
+/// before any page leaves that part: pages that are read once, or written now and then, would all stay.
+const LOOKS: usize = 16;
 /// Longest time without progress before sled is given up; opening 1 GB takes 1.2 s.
 const OPEN_WAIT: Duration = Duration::from_secs(10);
 /// A second more for so many bytes of a large store: what a slow disk reads in that time.
@@ -30,8 +33,8 @@ const CHUNKS: usize = 4;
 /// Rows sled applies at once: larger gains nothing, and one batch of the largest rows stays at 16 MiB.
 const BATCH_ROWS: usize = 256;
 
-/// Key and row.
-pub(super) type TreeRow = (Vec<u8>, Vec<u8>);
+/// Key and row, as sled lends them.
+pub(super) type TreeRow = (sled::IVec, sled::IVec);
 
 /// sled, open.
 pub(super) struct SledTree(sled::Db);
@@ -40,8 +43,6 @@ pub(super) struct SledTree(sled::Db);
 pub(super) struct OpenTree {
     /// The tree, which works; after damage it is empty.
     pub(super) tree: SledTree,
-    /// What was read from it, or saved from the damaged one.
-    pub(super) rows: Vec<TreeRow>,
     /// See there.
     pub(super) contents: Contents,
     /// What was damaged.
@@ -67,19 +68,24 @@ pub(super) enum ExpectedContents {
 }
 
 impl SledTree {
-    /// Opens the tree of `dir` and reads all of it.
-    pub(super) fn open(dir: &Path, expectation: ExpectedContents) -> Result<OpenTree, StoreError> {
+    /// Opens the tree of `dir`, and gives all its rows to `take` while it reads on: those of a damaged one as far as they can
+    /// be saved.
+    pub(super) fn open(
+        dir: &Path,
+        expectation: ExpectedContents,
+        mut take: impl FnMut(Vec<TreeRow>),
+    ) -> Result<OpenTree, StoreError> {
         let folder = dir.join(SLED);
         refuse_links(&folder)?;
         // Looked at first, because the attempt makes the file.
         let emptied = emptied(&folder, expectation);
-        let first = attempt(&folder);
+        let first = attempt(&folder, &mut take);
         let attempt = match first.failure {
             // Only where opening failed: a folder that a hanging
             // thread still holds would hang the next one too.
             // Without room they are what makes some.
             Some(OpenFailure::Refused(_) | OpenFailure::NoRoom(_)) if remove_snapshots(&folder) => {
-                attempt(&folder)
+                attempt(&folder, &mut take)
             }
             _ => return conclude(&folder, first, emptied.into_iter().collect()),
         };
@@ -108,6 +114,7 @@ impl SledTree {
                 }
             }
             self.0.apply_batch(batch).map_err(|error| error.to_string())?;
+            rows.iter().for_each(|(key, _)| (0..LOOKS).for_each(|_| look_at(&self.0, key)));
         }
         Ok(())
     }
@@ -132,7 +139,6 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 struct Attempt {
     db: Option<sled::Db>,
-    rows: Vec<TreeRow>,
     failure: Option<OpenFailure>,
 }
 
@@ -153,7 +159,7 @@ enum ReadEvent {
 }
 
 /// Opens and reads on a thread of its own. A thread that hangs is left behind: its files are moved aside under it.
-fn attempt(folder: &Path) -> Attempt {
+fn attempt(folder: &Path, take: &mut dyn FnMut(Vec<TreeRow>)) -> Attempt {
     let (sender, receiver) = sync_channel(CHUNKS);
     let thread = std::thread::Builder::new().name("store-open".into());
     let spawned = thread.spawn({
@@ -161,10 +167,8 @@ fn attempt(folder: &Path) -> Attempt {
         move || open_and_read(&folder, &sender)
     });
     match spawned {
-        Ok(_detached) => collect(&receiver, OPEN_WAIT + allowance(folder)),
-        Err(error) => {
-            Attempt { db: None, rows: Vec::new(), failure: Some(OpenFailure::Unreadable(error.to_string())) }
-        }
+        Ok(_detached) => listen(&receiver, OPEN_WAIT + allowance(folder), take),
+        Err(error) => Attempt { db: None, failure: Some(OpenFailure::Unreadable(error.to_string())) },
     }
 }
 
@@ -173,23 +177,27 @@ fn allowance(folder: &Path) -> Duration {
     Duration::from_secs(bytes / OPEN_BYTES_PER_SECOND)
 }
 
-fn collect(receiver: &Receiver<ReadEvent>, open_wait: Duration) -> Attempt {
-    let mut attempt = Attempt { db: None, rows: Vec::new(), failure: None };
+fn listen(
+    receiver: &Receiver<ReadEvent>,
+    open_wait: Duration,
+    take: &mut dyn FnMut(Vec<TreeRow>),
+) -> Attempt {
+    let failed = |failure| Attempt { db: None, failure: Some(failure) };
     let mut wait = open_wait;
     loop {
         match receiver.recv_timeout(wait) {
             // From here on every chunk is progress, so the size of the file no longer stretches the wait.
             Ok(ReadEvent::Opened) => wait = OPEN_WAIT,
-            Ok(ReadEvent::Rows(rows)) => attempt.rows.extend(rows),
-            Ok(ReadEvent::Done(db)) => return Attempt { db: Some(db), ..attempt },
-            Ok(ReadEvent::Failed(failure)) => return Attempt { failure: Some(failure), ..attempt },
+            Ok(ReadEvent::Rows(rows)) => take(rows),
+            Ok(ReadEvent::Done(db)) => return Attempt { db: Some(db), failure: None },
+            Ok(ReadEvent::Failed(failure)) => return failed(failure),
             Err(RecvTimeoutError::Timeout) => {
                 let text = format!("no progress in {} s", wait.as_secs());
-                return Attempt { failure: Some(OpenFailure::Unreadable(text)), ..attempt };
+                return failed(OpenFailure::Unreadable(text));
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let text = "the reading thread ended".to_owned();
-                return Attempt { failure: Some(OpenFailure::Unreadable(text)), ..attempt };
+                return failed(OpenFailure::Unreadable(text));
             }
         }
     }
@@ -204,7 +212,7 @@ fn open_and_read(folder: &Path, sender: &SyncSender<ReadEvent>) {
         }
     };
     send(sender, ReadEvent::Opened);
-    let mut reading = RowReader { sender, chunk: Vec::new(), last: None };
+    let mut reading = RowReader { db: &db, sender, chunk: Vec::new(), last: None };
     // A damaged page makes sled panic as easily as fail; both end here as a text.
     let read = caught(|| reading.take_until_error(db.iter()));
     if let Err(text) = read {
@@ -251,20 +259,20 @@ pub(super) fn open_patiently(folder: &Path) -> sled::Result<sled::Db> {
 
 /// Rows on their way out of the reading thread; what was read before a panic is still here after it.
 struct RowReader<'a> {
+    db: &'a sled::Db,
     sender: &'a SyncSender<ReadEvent>,
     chunk: Vec<TreeRow>,
-    last: Option<Vec<u8>>,
+    last: Option<sled::IVec>,
 }
 
 impl RowReader<'_> {
     /// Takes rows up to the first error: sled's iterators yield an error for ever.
-    fn take_until_error(
-        &mut self,
-        rows: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
-    ) -> sled::Result<()> {
+    fn take_until_error(&mut self, rows: impl Iterator<Item = sled::Result<TreeRow>>) -> sled::Result<()> {
         for row in rows {
-            let (key, row) = row?;
-            self.chunk.push((key.to_vec(), row.to_vec()));
+            let row = row?;
+            // A page has about as many rows as it needs looks.
+            look_at(self.db, &row.0);
+            self.chunk.push(row);
             if self.chunk.len() == CHUNK_ROWS {
                 self.send_chunk();
             }
@@ -279,13 +287,19 @@ impl RowReader<'_> {
     }
 }
 
+/// Looks at the page of a key, which is in the cache.
+fn look_at(db: &sled::Db, key: &[u8]) {
+    // What it says was read or written just before.
+    let _known = db.get(key);
+}
+
 /// Turns the last attempt into a tree that works.
 fn conclude(
     folder: &Path,
     attempt: Attempt,
     mut incidents: Vec<StoreIncident>,
 ) -> Result<OpenTree, StoreError> {
-    let Attempt { db, rows, failure } = attempt;
+    let Attempt { db, failure } = attempt;
     let (tree, contents) = match (db, failure) {
         (Some(db), None) => (SledTree(db), Contents::Kept),
         (_, Some(OpenFailure::NoRoom(reason))) => return Err(StoreError::NoRoom { reason }),
@@ -296,13 +310,13 @@ fn conclude(
             (tree, Contents::Saved)
         }
     };
-    Ok(OpenTree { tree, rows, contents, incidents })
+    Ok(OpenTree { tree, contents, incidents })
 }
 
 fn start_empty(folder: &Path, reason: &str) -> Result<(SledTree, StoreIncident), StoreError> {
     // Moved and not deleted: what cannot be opened today may be all that is left of some rows.
     let aside = files::set_aside(folder)?;
-    let Attempt { db, failure, .. } = attempt(folder);
+    let Attempt { db, failure } = attempt(folder, &mut |_none| {});
     if let Some(OpenFailure::NoRoom(reason)) = failure {
         return Err(StoreError::NoRoom { reason });
     }

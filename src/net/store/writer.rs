@@ -1,5 +1,8 @@
 //! The thread that writes to sled, and the bounded queue before it.
 //!
+//! sled pays a segment of its log for every flush, however little it holds. So what is queued waits in the queue until a
+//! flush is worth it, and is written and flushed as one.
+//!
 //! The queue is a map: of several writes of one key only the last reaches sled. Everything that was queued at one
 //! time is written before anything queued later.
 
@@ -12,13 +15,18 @@ use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::tree::{SledTree, panic_text};
+use crate::proto::io::UNFLUSHED_MAX;
 
 /// Rows that may wait: a second of what sled takes on a slow machine.
 const WAITING_ROWS_MAX: usize = 8_192;
 /// Bytes that may wait: small beside the records a node holds in memory.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// What is not flushed after this time is lost in a crash; replicas come again from peers.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+/// Bytes that are flushed before their time: eight segments of sled's log, of which the last is not full. What was durable is in
+/// the journal, too; of the rest so much is to come again from peers after a crash.
+const FLUSH_BYTES: usize = 4 * 1024 * 1024;
+/// Rows that are flushed before their time. The journal keeps removals until then: these are small beside the length from which
+/// it is compacted.
+const FLUSH_ROWS: usize = 2_048;
 /// A thread that shows no progress for so long will show none: no disk that works needs it for 8,192 rows.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// How long closing waits for the queue to drain: what supervisors grant a process that ends is 5 to 10 s.
@@ -36,7 +44,7 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct WriteQueue {
     state: Mutex<QueueState>,
-    /// Something was queued, or the queue was closed.
+    /// A flush is due at another time than before, or the queue was closed.
     filled: Condvar,
     /// The thread took what was queued, or ended.
     drained: Condvar,
@@ -46,6 +54,8 @@ struct WriteQueue {
 struct QueueState {
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
+    /// When the oldest of them was queued.
+    since: Option<Instant>,
     /// Highest sequence number that was queued, and that was flushed.
     queued_seq: u64,
     flushed_seq: u64,
@@ -92,7 +102,10 @@ impl Writer {
                 state = self.queue.wait(&self.queue.drained, state, Duration::from_secs(1));
             }
             state.put(key, row);
-            self.queue.filled.notify_one();
+            // The first of them sets the time of the flush.
+            if state.rows.len() == 1 || state.is_worth_a_flush() {
+                self.queue.filled.notify_one();
+            }
         }
         // Raised when all rows are in: flushing the first part of a batch must not count as flushing it.
         state.queued_seq = state.queued_seq.max(seq);
@@ -156,6 +169,7 @@ impl QueueState {
     }
 
     fn put(&mut self, key: Vec<u8>, row: Option<Vec<u8>>) {
+        self.since.get_or_insert_with(Instant::now);
         self.bytes += key.len() + row.as_ref().map_or(0, Vec::len);
         let key_bytes = key.len();
         // The old row is part of the sum that was just added to, so this never falls below zero.
@@ -194,64 +208,65 @@ fn run(queue: &WriteQueue, tree: SledTree, lock: Arc<File>) {
     drop(lock);
 }
 
-/// What the thread takes from the queue.
-enum Taken {
-    Rows(Vec<TreeWrite>, u64),
-    FlushDue,
-    Closed,
+/// What the thread takes from the queue at once.
+struct Taken {
+    rows: Vec<TreeWrite>,
+    /// The highest number that was queued.
+    seq: u64,
+    /// Whether nothing follows.
+    is_last: bool,
 }
 
-/// Writes what is queued, flushes at most [`FLUSH_INTERVAL`] after the first unflushed write.
+/// Writes and flushes what is queued whenever that is due.
 fn drain(queue: &WriteQueue, tree: &SledTree) -> Result<(), String> {
-    let (mut flush_at, mut written_seq) = (None, queue.lock().flushed_seq);
     loop {
-        let taken = take(queue, flush_at);
-        let closed = matches!(taken, Taken::Closed);
-        if let Taken::Rows(rows, seq) = taken {
-            tree.write(rows)?;
-            // Later writes do not move it, or a steady stream of them would never be flushed.
-            flush_at = flush_at.or_else(|| Some(Instant::now() + FLUSH_INTERVAL));
-            written_seq = seq;
-        }
-        if closed || flush_at.is_some_and(|at| at <= Instant::now()) {
-            tree.flush()?;
-            flush_at = None;
-            // Only after the flush: the journal forgets removals up to this number.
-            queue.lock().flushed_seq = written_seq;
-        }
-        queue.lock().busy_since = None;
-        if closed {
+        let Taken { rows, seq, is_last } = take(queue);
+        tree.write(rows)?;
+        tree.flush()?;
+        let mut state = queue.lock();
+        // Only after the flush: the journal forgets removals up to this number.
+        state.flushed_seq = seq;
+        state.busy_since = None;
+        if is_last {
             return Ok(());
         }
     }
 }
 
-fn take(queue: &WriteQueue, flush_at: Option<Instant>) -> Taken {
+/// Waits until a flush is due.
+fn take(queue: &WriteQueue) -> Taken {
     let mut state = queue.lock();
     loop {
-        let left = flush_at.map(|at| at.saturating_duration_since(Instant::now()));
-        let taken = match (state.rows.is_empty(), &state.phase) {
-            // Before more rows, so that a busy queue cannot put a due flush off.
-            _ if left == Some(Duration::ZERO) => Taken::FlushDue,
-            (false, _) => state.take_rows(),
-            (true, Phase::Closing) => Taken::Closed,
-            (true, _) => {
-                // Without a flush to come the wait ends by a notification; the bound costs a wake-up in an hour.
-                state = queue.wait(&queue.filled, state, left.unwrap_or(Duration::from_secs(3600)));
-                continue;
-            }
-        };
-        state.busy_since = Some(Instant::now());
-        queue.drained.notify_all();
-        return taken;
+        if let Some(is_last) = state.due() {
+            state.busy_since = Some(Instant::now());
+            queue.drained.notify_all();
+            return state.take(is_last);
+        }
+        let left = state.left();
+        state = queue.wait(&queue.filled, state, left);
     }
 }
 
 impl QueueState {
-    fn take_rows(&mut self) -> Taken {
-        self.bytes = 0;
+    /// Whether everything is to be flushed now, and if so whether nothing follows.
+    fn due(&self) -> Option<bool> {
+        let is_last = matches!(self.phase, Phase::Closing);
+        (is_last || self.is_worth_a_flush() || self.left().is_zero()).then_some(is_last)
+    }
+
+    /// How long it may wait yet. Without rows the wait ends by a notification; the bound costs a wake-up in some minutes.
+    fn left(&self) -> Duration {
+        self.since.map_or(UNFLUSHED_MAX, |since| UNFLUSHED_MAX.saturating_sub(since.elapsed()))
+    }
+
+    fn is_worth_a_flush(&self) -> bool {
+        self.rows.len() >= FLUSH_ROWS || self.bytes >= FLUSH_BYTES
+    }
+
+    fn take(&mut self, is_last: bool) -> Taken {
+        (self.bytes, self.since) = (0, None);
         // All at once: whatever is queued from here on is newer and is written later.
-        Taken::Rows(std::mem::take(&mut self.rows).into_iter().collect(), self.queued_seq)
+        Taken { rows: std::mem::take(&mut self.rows).into_iter().collect(), seq: self.queued_seq, is_last }
     }
 }
 
@@ -274,8 +289,7 @@ mod tests {
         let (queue, started) = (writer.queue.clone(), Instant::now());
         std::thread::scope(|scope| {
             let pushed = scope.spawn(|| writer.push(vec![(vec![1], None)], 2));
-            let Taken::Rows(taken, _) = take(&queue, None) else { panic!("rows were queued") };
-            assert_eq!(taken.len(), WAITING_ROWS_MAX);
+            assert_eq!(take(&queue).rows.len(), WAITING_ROWS_MAX);
             pushed.join().unwrap().unwrap();
         });
         assert!(started.elapsed() < STALLED_AFTER);
@@ -296,12 +310,34 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_is_due_by_time_by_count_by_bytes_and_at_the_end_and_never_else() {
+        let due = |change: &dyn Fn(&Writer)| {
+            let writer = without_thread();
+            writer.push(rows(1), 1).unwrap();
+            change(&writer);
+            let mut state = writer.queue.lock();
+            state.due().map(|is_last| (state.take(is_last).rows.len(), is_last))
+        };
+        let queued_at = |writer: &Writer, ago: Duration| {
+            writer.queue.lock().since = Instant::now().checked_sub(ago);
+        };
+        assert_eq!(due(&|_| {}), None);
+        assert_eq!(due(&|writer| queued_at(writer, UNFLUSHED_MAX / 2)), None);
+        assert_eq!(due(&|writer| queued_at(writer, UNFLUSHED_MAX)), Some((1, false)));
+        assert_eq!(due(&|writer| writer.push(rows(FLUSH_ROWS - 1), 2).unwrap()), None);
+        assert_eq!(due(&|writer| writer.push(rows(FLUSH_ROWS), 2).unwrap()), Some((FLUSH_ROWS, false)));
+        let long = || vec![(vec![9], Some(vec![0; FLUSH_BYTES]))];
+        assert_eq!(due(&|writer| writer.push(long(), 2).unwrap()), Some((2, false)));
+        assert_eq!(due(&|writer| writer.queue.lock().phase = Phase::Closing), Some((1, true)));
+    }
+
+    #[test]
     fn of_two_writes_of_a_key_the_later_waits_and_its_bytes_are_counted_once() {
         let writer = without_thread();
         writer.push(vec![(vec![1], Some(vec![0; 100])), (vec![1], Some(vec![9; 7]))], 2).unwrap();
         let mut state = writer.queue.lock();
         assert_eq!(state.bytes, 8);
-        let Taken::Rows(taken, 2) = state.take_rows() else { panic!("rows were queued") };
-        assert_eq!(taken, [(vec![1], Some(vec![9; 7]))]);
+        let Taken { rows, seq: 2, .. } = state.take(false) else { panic!("two numbers were queued") };
+        assert_eq!(rows, [(vec![1], Some(vec![9; 7]))]);
     }
 }

@@ -58,21 +58,14 @@ impl SignedRecord {
 
     /// Reads bytes: size, format, network, kind and names. Nothing is verified yet.
     pub fn parse(bytes: &[u8], network: &str) -> Result<SignedRecord, Refusal> {
-        // Size, then format: both cost nothing, and an unknown format may have any layout behind its first byte.
-        if bytes.len() > RECORD_BYTES_MAX {
-            return Err(Refusal::TooLarge);
-        }
-        if bytes.first() != Some(&FORMAT) {
-            return Err(if bytes.is_empty() { Refusal::Malformed } else { Refusal::UnknownFormat });
-        }
-        let length = bytes.get(SIGNED_AT..HEADER_AT).ok_or(Refusal::Malformed)?;
-        let body_at = HEADER_AT + usize::from(u16::from_be_bytes([length[0], length[1]]));
-        let encoded = bytes.get(HEADER_AT..body_at).ok_or(Refusal::Malformed)?;
-        let header: Header = codec::decode(encoded).map_err(|_| Refusal::Malformed)?;
-        if header.network != network || network.len() > NETWORK_BYTES_MAX {
-            return Err(Refusal::ForeignNetwork);
-        }
+        let (header, body_at) = read_header(bytes, network)?;
         Ok(SignedRecord::of(header, body_at, bytes.into()))
+    }
+
+    /// As [`SignedRecord::parse`], of bytes that are held already.
+    pub fn parse_held(bytes: Arc<[u8]>, network: &str) -> Result<SignedRecord, Refusal> {
+        let (header, body_at) = read_header(&bytes, network)?;
+        Ok(SignedRecord::of(header, body_at, bytes))
     }
 
     /// Judges everything that does not depend on other records, cheapest first (protocol section 2): lease against the
@@ -98,8 +91,14 @@ impl SignedRecord {
     pub fn trust_sealed(self) -> Arc<Record> {
         match self.0.verified.get() {
             Some(Ok(record)) => record.clone(),
-            Some(Err(_)) | None => Arc::new(self.record(self.card().ok().flatten().as_ref())),
+            Some(Err(_)) | None => self.trust_sealed_with_card().0,
         }
+    }
+
+    /// As [`SignedRecord::trust_sealed`], with the card, which is decoded for that.
+    pub fn trust_sealed_with_card(&self) -> (Arc<Record>, Option<AgentCard>) {
+        let card = self.card().ok().flatten();
+        (Arc::new(self.record(card.as_ref())), card)
     }
 
     /// Hash of its key.
@@ -304,6 +303,25 @@ impl SignedRecord {
             granted_by: first_issuer(&header.grants),
         }
     }
+}
+
+/// The header of a record's bytes, and where the body begins.
+fn read_header(bytes: &[u8], network: &str) -> Result<(Header, usize), Refusal> {
+    // Size, then format: both cost nothing, and an unknown format may have any layout behind its first byte.
+    if bytes.len() > RECORD_BYTES_MAX {
+        return Err(Refusal::TooLarge);
+    }
+    if bytes.first() != Some(&FORMAT) {
+        return Err(if bytes.is_empty() { Refusal::Malformed } else { Refusal::UnknownFormat });
+    }
+    let length = bytes.get(SIGNED_AT..HEADER_AT).ok_or(Refusal::Malformed)?;
+    let body_at = HEADER_AT + usize::from(u16::from_be_bytes([length[0], length[1]]));
+    let encoded = bytes.get(HEADER_AT..body_at).ok_or(Refusal::Malformed)?;
+    let header: Header = codec::decode(encoded).map_err(|_| Refusal::Malformed)?;
+    if header.network != network || network.len() > NETWORK_BYTES_MAX {
+        return Err(Refusal::ForeignNetwork);
+    }
+    Ok((header, body_at))
 }
 
 /// The limits of a card that every node checks.

@@ -139,6 +139,16 @@ impl<T: Default> Dictionary<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// One above the highest id.
+    pub(super) fn ids_end(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// All ids, in the order of their texts.
+    pub(super) fn sorted_ids(&self) -> Vec<u32> {
+        self.order.iter().flatten().copied().collect()
+    }
+
     fn place(&self, text: &str) -> Place {
         let later = self.order.partition_point(|ids| self.text(ids[0]) <= text);
         let block = later.saturating_sub(1);

@@ -31,6 +31,11 @@ impl Grams {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(RoaringBitmap::is_empty)
+    }
+
     /// At most so many entries with the most in common with a text, the nearest first.
     pub(super) fn nearest(&self, text: &str, most: usize) -> Vec<u32> {
         let mut of: Vec<&RoaringBitmap> =

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use roaring::RoaringBitmap;
 
+use super::absorb::place;
 use super::dictionary::Dictionary;
 use super::holders::Holders;
 use super::token;
@@ -32,6 +33,22 @@ impl Labels {
                 self.0.release(id);
             }
         }
+    }
+
+    /// Takes in the labels of another index, whose entries have other ids here; the new id of each label by the old one.
+    pub(super) fn absorb(&mut self, other: Labels, places: &[u32]) -> Vec<u32> {
+        let Labels(mut other) = other;
+        let mut ids = vec![u32::MAX; other.ids_end()];
+        for old in other.sorted_ids() {
+            let holders = std::mem::take(other.at(old));
+            let taken: Vec<u32> = holders.set().iter().filter_map(|it| place(places, it)).collect();
+            if !taken.is_empty() {
+                let id = self.0.intern(other.text(old));
+                taken.into_iter().for_each(|entry_id| self.0.at(id).insert(entry_id));
+                ids[old as usize] = id;
+            }
+        }
+        ids
     }
 
     /// Who has each of the asked labels, blank ones aside; `None` if one is unknown, so that nothing matches.

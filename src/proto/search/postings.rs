@@ -80,6 +80,19 @@ impl Postings {
         block.binary_search_by_key(&entry_id, |posting| posting.entry_id).is_ok()
     }
 
+    /// All of them, by id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Posting> {
+        let (all, blocks) = match self {
+            Postings::None => (&[][..], &[][..]),
+            Postings::One(only) => (std::slice::from_ref(only), &[][..]),
+            Postings::More(list) => match &**list {
+                List::Few(all) => (&all[..], &[][..]),
+                List::Many { blocks, .. } => (&[][..], &blocks[..]),
+            },
+        };
+        all.iter().chain(blocks.iter().flatten())
+    }
+
     /// The postings whose ids lie in block `number`.
     pub(super) fn block(&self, number: usize) -> &[Posting] {
         match self {

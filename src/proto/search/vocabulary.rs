@@ -4,6 +4,7 @@
 //! The memory changes no answer: it is checked against the dictionary at each use. It holds one word a place, so that
 //! words chosen to collide cost no more than words not remembered.
 
+use super::absorb::place as place_of;
 use super::dictionary::Dictionary;
 use super::meaning::{Sum, table};
 use super::postings::Postings;
@@ -73,6 +74,24 @@ impl Vocabulary {
             self.stems.mark(id, mark);
         }
         id
+    }
+
+    /// Takes in the words of another index, whose entries have other ids here; the new id of each word by the old one.
+    pub(super) fn absorb(&mut self, mut other: Vocabulary, places: &[u32]) -> Vec<u32> {
+        let mut ids = vec![u32::MAX; other.stems.ids_end()];
+        // In the order of stems: the places where they go here are then near each other.
+        for old in other.stems.sorted_ids() {
+            let postings = std::mem::take(other.stems.at(old));
+            let mut taken =
+                postings.iter().filter_map(|it| Some((place_of(places, it.entry_id)?, it.impact)));
+            let Some((entry_id, impact)) = taken.next() else { continue };
+            let id = self.intern(other.stems.text(old));
+            let here = self.stems.at(id);
+            here.put(entry_id, impact);
+            taken.for_each(|(entry_id, impact)| here.put(entry_id, impact));
+            ids[old as usize] = id;
+        }
+        ids
     }
 
     /// The entries that have a stem.
