@@ -19,6 +19,7 @@ pub(crate) mod store_keeper;
 pub mod streams;
 pub mod swarm;
 pub mod transport;
+pub(crate) mod verifier;
 
 use crate::net::store::{Authenticated, JournalState, Loaded};
 use crate::proto::io::Write;

@@ -10,7 +10,7 @@
 //! [`search`]. The [`node`] is where these machines meet: inputs in, outputs out, performed in order by an interpreter.
 //!
 //! Values (`time name address_block identity card grant record message config limits codec
-//! version verification_cache`) know no machine. A zone is made of machines; zones and what stands beside them know each other
+//! signature version verification_cache`) know no machine. A zone is made of machines; zones and what stands beside them know each other
 //! through the node alone.
 //!
 //! # Papers
@@ -36,6 +36,7 @@
 
 pub mod address_block;
 mod agenda;
+pub mod ahead;
 pub mod alert;
 pub mod arrival;
 pub mod ask;
@@ -72,6 +73,7 @@ pub mod registration;
 pub mod registry;
 mod resolver;
 pub mod search;
+pub mod signature;
 pub mod sorted;
 pub mod sync;
 pub mod task;

@@ -24,18 +24,25 @@ pub(crate) use cards::Cards;
 
 /// The network of all benches.
 pub(crate) const NETWORK: &str = "bench";
-const AUTHORS: usize = 20;
+const AUTHORS: usize = 100;
 
-/// Signed records of 20 authors in turn.
+/// Signed records of 100 authors in turn.
 pub(crate) fn records(count: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut cards = Cards::new();
-    let authors: Vec<Identity> = (0..AUTHORS).map(|at| Identity::from_seed([at as u8 + 1; 32])).collect();
+    let authors: Vec<Identity> = (0..AUTHORS).map(|at| Identity::from_seed(seed_of_author(at))).collect();
     let wall = wall_clock();
     (0..count).map(move |at| {
         let author = &authors[at % AUTHORS];
         let seq = (at / AUTHORS + 1) as u64;
         sign(author, at, seq, wall, &codec::encode(&cards.card()))
     })
+}
+
+/// None of a node, whose seeds have equal bytes.
+fn seed_of_author(at: usize) -> [u8; 32] {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&(at as u64 + 1).to_le_bytes());
+    seed
 }
 
 fn sign(author: &Identity, at: usize, seq: u64, wall: Timestamp, body: &[u8]) -> Vec<u8> {
@@ -78,9 +85,14 @@ impl Keeper {
 
     /// Takes one gossip message, writes included.
     pub(crate) fn take(&mut self, message: Vec<u8>) {
+        self.take_ahead(message, Vec::new());
+    }
+
+    /// As `take`, with the records of the message as they were judged before.
+    pub(crate) fn take_ahead(&mut self, message: Vec<u8>, records: Vec<SignedRecord>) {
         let (peer, zone) = (PeerKey([9; 32]), ZoneName::root());
         let id = GossipId([0; 20]);
-        self.node.handle(self.now, Input::Gossip { id, peer, zone, bytes: message });
+        self.node.handle_ahead(self.now, Input::Gossip { id, peer, zone, bytes: message }, records);
         self.perform();
     }
 

@@ -5,6 +5,7 @@
 //! sync of the disk, then everything they justify. A store that fails ends nothing: the node is told, and the store is looked
 //! after until it keeps writes again.
 
+mod arrivals;
 mod conversation;
 
 use std::collections::BTreeMap;
@@ -16,13 +17,15 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use self::conversation::{converse, is_traced};
+use self::arrivals::{Arrival, Arrivals};
+use self::conversation::{Answer, converse, is_traced};
 use crate::agents::AgentState;
 use crate::net::addresses::as_contact;
 use crate::net::store::{Recovery, StoreError, StoreIncident};
 use crate::net::store_keeper::StoreKeeper;
 use crate::net::streams::InboundRequest;
 use crate::net::swarm::{Network, NetworkAlert, NetworkEvent, reach};
+use crate::net::verifier::{Judged, Verifier};
 use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply};
@@ -90,8 +93,8 @@ pub(crate) struct ReadContext<'a> {
 /// What ends the driver's wait.
 enum Happened {
     Asked(Request),
-    Network(NetworkEvent),
-    Answered(ConversationId, Option<Vec<u8>>),
+    Network(Arrival),
+    Answered(ConversationId, Option<Answer>),
     Recovered(Recovery),
     /// This node is reached elsewhere.
     Moved,
@@ -109,6 +112,8 @@ struct Conversation {
 pub(crate) struct Driver {
     node: Node,
     network: Network,
+    arrivals: Arrivals,
+    verifier: Verifier,
     store: StoreKeeper,
     requests: mpsc::Receiver<Request>,
     events: broadcast::Sender<Event>,
@@ -121,8 +126,8 @@ pub(crate) struct Driver {
     /// Whose request is at work, and since when.
     at_work: Option<(PeerKey, Instant)>,
     conversations: BTreeMap<ConversationId, Conversation>,
-    responses: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
-    responded: mpsc::Receiver<(ConversationId, Option<Vec<u8>>)>,
+    responses: mpsc::Sender<(ConversationId, Option<Answer>)>,
+    responded: mpsc::Receiver<(ConversationId, Option<Answer>)>,
     dialed: BTreeMap<PeerKey, Dialed>,
     /// Where this node is reached, as it changes.
     addresses: watch::Receiver<Vec<Multiaddr>>,
@@ -140,9 +145,12 @@ impl Driver {
     ) -> Driver {
         let (responses, responded) = mpsc::channel(ANSWERS_MAX);
         let (addresses, metrics) = (network.addresses.clone(), network.metrics.clone());
+        let verifier = Verifier::new(node.network().to_owned());
         Driver {
             node,
             network,
+            arrivals: Arrivals::new(verifier.clone()),
+            verifier,
             store,
             requests,
             events,
@@ -175,7 +183,7 @@ impl Driver {
             let happened = tokio::select! {
                 _ = &mut stop => return self.leave().await,
                 Some(request) = self.requests.recv() => Happened::Asked(request),
-                event = self.network.next() => Happened::Network(event),
+                arrival = self.arrivals.next(&mut self.network) => Happened::Network(arrival),
                 Some((conversation, answer)) = self.responded.recv() => Happened::Answered(conversation, answer),
                 recovery = self.store.recovery() => Happened::Recovered(recovery),
                 Ok(()) = self.addresses.changed() => Happened::Moved,
@@ -195,7 +203,7 @@ impl Driver {
     fn handle(&mut self, happened: Happened) {
         match happened {
             Happened::Asked(request) => self.handle_requests(request),
-            Happened::Network(event) => self.handle_network(event),
+            Happened::Network((event, judged)) => self.handle_network(event, judged),
             Happened::Answered(conversation, answer) => self.handle_response(conversation, answer),
             Happened::Recovered(recovery) => self.handle_recovery(recovery),
             Happened::Moved => self.tell_addresses(),
@@ -257,7 +265,7 @@ impl Driver {
         self.node.handle(wall_clock(), Input::Command { id, command });
     }
 
-    fn handle_network(&mut self, event: NetworkEvent) {
+    fn handle_network(&mut self, event: NetworkEvent, judged: Judged) {
         let now = wall_clock();
         match event {
             NetworkEvent::Connected { peer, outbound, addresses } => {
@@ -287,14 +295,17 @@ impl Driver {
                 self.node.handle(now, Input::ZonePeers { zone, peers });
             }
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
-                self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
+                self.node.handle_ahead(now, Input::Gossip { id, peer, zone, bytes }, judged.records);
             }
             NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
-                self.at_work = Some((peer, Instant::now()));
+                let now_at_work = Instant::now();
+                // What judging its records took is charged as well.
+                self.at_work = Some((peer, now_at_work.checked_sub(judged.took).unwrap_or(now_at_work)));
                 // From the same counter as commands, so no id ever stands for two things.
                 self.asked.insert(self.next_id, reply);
-                self.node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
+                let request = Input::Request { id: self.next_id, peer, protocol, bytes };
+                self.node.handle_ahead(now, request, judged.records);
             }
             NetworkEvent::Alert(alert) => self.handle_alert(alert),
         }
@@ -309,18 +320,18 @@ impl Driver {
         self.tell(Event::Alert(alert));
     }
 
-    fn handle_response(&mut self, conversation: ConversationId, answer: Option<Vec<u8>>) {
-        let input = match answer {
-            Some(bytes) => Input::Response { conversation, bytes },
+    fn handle_response(&mut self, conversation: ConversationId, answer: Option<Answer>) {
+        let (input, records) = match answer {
+            Some((bytes, records)) => (Input::Response { conversation, bytes }, records),
             None => {
                 let failed = self.conversations.get(&conversation);
                 if failed.is_some_and(|failed| failed.protocol == Protocol::Sync) {
                     self.metrics.synced("failed", 0, 0);
                 }
-                Input::RequestFailed { conversation }
+                (Input::RequestFailed { conversation }, Vec::new())
             }
         };
-        self.node.handle(wall_clock(), input);
+        self.node.handle_ahead(wall_clock(), input, records);
     }
 
     /// Performs what the node wants: what is kept first, then the rest in order.
@@ -435,9 +446,12 @@ impl Driver {
         let client = self.network.request_client(protocol);
         let conversation = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
-            let counted = (protocol == Protocol::Sync).then(|| self.metrics.clone());
+            let is_sync = protocol == Protocol::Sync;
+            let counted = is_sync.then(|| self.metrics.clone());
+            let verifier = is_sync.then(|| self.verifier.clone());
             let span = if is_traced(protocol, conversation) { names::sync(&peer) } else { Span::none() };
-            let conversing = converse(client, peer, conversation, asked, self.responses.clone(), counted);
+            let responses = self.responses.clone();
+            let conversing = converse(client, peer, conversation, asked, responses, verifier, counted);
             tokio::spawn(conversing.instrument(span));
             Conversation { questions, protocol, began: Instant::now() }
         });

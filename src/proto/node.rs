@@ -36,6 +36,7 @@ use super::overlay::Overlay;
 use super::own_records::OwnRecords;
 use super::owners::Owners;
 use super::persistence::Stored;
+use super::record::SignedRecord;
 use super::resolver::Resolver;
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
@@ -112,6 +113,11 @@ impl Node {
         node
     }
 
+    /// The network whose records it takes.
+    pub fn network(&self) -> &str {
+        &self.local.config.network
+    }
+
     /// Changes caches with whoever runs many nodes: lent before a call, taken back after it.
     pub fn lend(&mut self, cache: &mut VerificationCache) {
         std::mem::swap(&mut self.local.cache, cache);
@@ -162,6 +168,13 @@ impl Node {
             Input::Store { condition, forgotten } => turn.handle_store(condition, forgotten),
         }
         turn.finish();
+    }
+
+    /// As [`Node::handle`], with the records of the input as they were read and judged before ([`ahead`](super::ahead)).
+    pub fn handle_ahead(&mut self, now: Timestamp, input: Input, records: Vec<SignedRecord>) {
+        self.local.cache.ahead = records.into();
+        self.handle(now, input);
+        self.local.cache.ahead.clear();
     }
 
     /// Lets time pass. May be called at any time; needed when [`Node::poll_timeout`] is due.
