@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use aop::net::store::{Authenticated, Store};
 use aop::proto::identity::{Identity, PeerKey};
-use aop::proto::io::{Dialed, Input, Output, Protocol};
+use aop::proto::io::{Dialed, Input, Output, Protocol, Received};
 use aop::proto::message::{SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
 use aop::proto::persistence::Stored;
@@ -165,7 +165,7 @@ fn take_request(keeper: &mut Keeper, asked: Input) {
     let Input::Request { bytes, .. } = &asked else { return };
     let read = ahead::of_request(bytes, NETWORK);
     judge(&read, keeper);
-    keeper.node.handle_ahead(keeper.now, asked, read);
+    keeper.node.handle(keeper.now, Received { input: asked, records: read });
     keeper.perform();
 }
 
@@ -188,7 +188,7 @@ fn on_two_threads(keeper: &mut Keeper, records: &[Vec<u8>], bare: &[Bare]) {
             }
         });
         for (asked, read) in taken {
-            keeper.node.handle_ahead(now, asked, read);
+            keeper.node.handle(now, Received { input: asked, records: read });
             keeper.perform();
         }
     });
@@ -261,7 +261,8 @@ fn pull(keepers: &mut [Keeper], bare: &[Bare]) {
             outputs.extend(pulled.on(|| {
                 let read = ahead::of_answer(&bytes, NETWORK);
                 judge(&read, asker);
-                asker.node.handle_ahead(now, Input::Response { conversation, bytes }, read);
+                let input = Input::Response { conversation, bytes };
+                asker.node.handle(now, Received { input, records: read });
                 asker.perform()
             }));
         }

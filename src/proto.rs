@@ -9,8 +9,8 @@
 //! differs. Beacons ([`liveness`]) tell who is there and who has written more. Searches are answered from the
 //! [`search`]. The [`node`] is where these machines meet: inputs in, outputs out, performed in order by an interpreter.
 //!
-//! Values (`time name address_block identity card grant record message config limits codec
-//! signature version verification_cache`) know no machine. A zone is made of machines; zones and what stands beside them know each other
+//! Values (`time name address_block identity signature card grant record message config limits codec
+//! version verification_cache`) know no machine. A zone is made of machines; zones and what stands beside them know each other
 //! through the node alone.
 //!
 //! # Papers

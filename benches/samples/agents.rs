@@ -8,7 +8,7 @@ use aop::proto::card::Scope;
 use aop::proto::codec;
 use aop::proto::config::Config;
 use aop::proto::identity::{Identity, PeerKey};
-use aop::proto::io::{GossipId, Input, Output};
+use aop::proto::io::{GossipId, Input, Output, Received};
 use aop::proto::message::Envelope;
 use aop::proto::name::ZoneName;
 use aop::proto::node::Node;
@@ -92,7 +92,8 @@ impl Keeper {
     pub(crate) fn take_ahead(&mut self, message: Vec<u8>, records: Vec<SignedRecord>) {
         let (peer, zone) = (PeerKey([9; 32]), ZoneName::root());
         let id = GossipId([0; 20]);
-        self.node.handle_ahead(self.now, Input::Gossip { id, peer, zone, bytes: message }, records);
+        let input = Input::Gossip { id, peer, zone, bytes: message };
+        self.node.handle(self.now, Received { input, records });
         self.perform();
     }
 

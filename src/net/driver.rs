@@ -28,7 +28,7 @@ use crate::net::swarm::{Network, NetworkAlert, NetworkEvent, reach};
 use crate::net::verifier::{Judged, Verifier};
 use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply};
+use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Received, Reply};
 use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Node;
@@ -138,6 +138,7 @@ impl Driver {
     pub(crate) fn new(
         node: Node,
         network: Network,
+        verifier: Verifier,
         store: StoreKeeper,
         requests: mpsc::Receiver<Request>,
         events: broadcast::Sender<Event>,
@@ -145,7 +146,6 @@ impl Driver {
     ) -> Driver {
         let (responses, responded) = mpsc::channel(ANSWERS_MAX);
         let (addresses, metrics) = (network.addresses.clone(), network.metrics.clone());
-        let verifier = Verifier::new(node.network().to_owned());
         Driver {
             node,
             network,
@@ -295,7 +295,8 @@ impl Driver {
                 self.node.handle(now, Input::ZonePeers { zone, peers });
             }
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
-                self.node.handle_ahead(now, Input::Gossip { id, peer, zone, bytes }, judged.records);
+                let input = Input::Gossip { id, peer, zone, bytes };
+                self.node.handle(now, Received { input, records: judged.records });
             }
             NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
@@ -304,8 +305,8 @@ impl Driver {
                 self.at_work = Some((peer, now_at_work.checked_sub(judged.took).unwrap_or(now_at_work)));
                 // From the same counter as commands, so no id ever stands for two things.
                 self.asked.insert(self.next_id, reply);
-                let request = Input::Request { id: self.next_id, peer, protocol, bytes };
-                self.node.handle_ahead(now, request, judged.records);
+                let input = Input::Request { id: self.next_id, peer, protocol, bytes };
+                self.node.handle(now, Received { input, records: judged.records });
             }
             NetworkEvent::Alert(alert) => self.handle_alert(alert),
         }
@@ -331,7 +332,7 @@ impl Driver {
                 (Input::RequestFailed { conversation }, Vec::new())
             }
         };
-        self.node.handle_ahead(wall_clock(), input, records);
+        self.node.handle(wall_clock(), Received { input, records });
     }
 
     /// Performs what the node wants: what is kept first, then the rest in order.

@@ -1,5 +1,5 @@
 //! The records of an input, read before a node takes it: whoever has other threads judges them there, those of many inputs
-//! together, and hands them over with the input (`Node::handle_ahead`).
+//! together, and hands them over with the input (`io::Received`).
 //!
 //! What a node does is the same without: it reads and judges itself what was not judged before.
 

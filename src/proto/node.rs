@@ -29,14 +29,13 @@ use super::context::{Context, Outbox};
 use super::directory::Directory;
 use super::forks::Forks;
 use super::identity::Identity;
-use super::io::{Input, Output, Protocol, Role};
+use super::io::{Input, Output, Protocol, Received, Role};
 use super::links::Links;
 use super::name::ZoneName;
 use super::overlay::Overlay;
 use super::own_records::OwnRecords;
 use super::owners::Owners;
 use super::persistence::Stored;
-use super::record::SignedRecord;
 use super::resolver::Resolver;
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
@@ -113,24 +112,21 @@ impl Node {
         node
     }
 
-    /// The network whose records it takes.
-    pub fn network(&self) -> &str {
-        &self.local.config.network
-    }
-
     /// Changes caches with whoever runs many nodes: lent before a call, taken back after it.
     pub fn lend(&mut self, cache: &mut VerificationCache) {
         std::mem::swap(&mut self.local.cache, cache);
     }
 
     /// Takes something that happened.
-    pub fn handle(&mut self, now: Timestamp, input: Input) {
+    pub fn handle(&mut self, now: Timestamp, received: impl Into<Received>) {
+        let Received { input, records } = received.into();
         if !matches!(input, Input::StoreFailed { .. }) {
             self.note_performed();
         }
         if let Input::Addresses(addresses) = &input {
             self.local.addresses.clone_from(addresses);
         }
+        self.local.cache.ahead = records.into();
         let mut turn = self.turn(now);
         turn.observe_clock();
         match input {
@@ -168,12 +164,6 @@ impl Node {
             Input::Store { condition, forgotten } => turn.handle_store(condition, forgotten),
         }
         turn.finish();
-    }
-
-    /// As [`Node::handle`], with the records of the input as they were read and judged before ([`ahead`](super::ahead)).
-    pub fn handle_ahead(&mut self, now: Timestamp, input: Input, records: Vec<SignedRecord>) {
-        self.local.cache.ahead = records.into();
-        self.handle(now, input);
         self.local.cache.ahead.clear();
     }
 

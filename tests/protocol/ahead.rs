@@ -5,7 +5,7 @@ use std::time::Duration;
 use aop::proto::ahead;
 use aop::proto::config::Config;
 use aop::proto::fingerprint;
-use aop::proto::io::{GossipId, Input, Protocol};
+use aop::proto::io::{GossipId, Input, Protocol, Received};
 use aop::proto::message::{Envelope, SyncFrame, SyncRequest};
 use aop::proto::name::{ZoneId, ZoneName};
 use aop::proto::node::Node;
@@ -83,7 +83,7 @@ proptest! {
                 _ => { verify_together(&read, NOW, rng); read.into_iter().rev().skip(1).collect() }
             };
             alone.handle(NOW, input.clone());
-            given.handle_ahead(NOW, input, read);
+            given.handle(NOW, Received { input, records: read });
             prop_assert_eq!(done(&mut alone, NOW), done(&mut given, NOW));
         }
     }
