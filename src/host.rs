@@ -51,6 +51,7 @@ use crate::net::store::{Loaded, Store, StoreError};
 use crate::net::store_keeper::StoreKeeper;
 use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
 use crate::net::transport::{PeerTransport, counted_transport};
+use crate::net::verifier::Verifier;
 use crate::net::{EVENTS_MAX, REQUESTS_MAX, calls, read_rows, wall_clock};
 use crate::private_file::FolderError;
 use crate::proto::address_block::TrustedNets;
@@ -249,8 +250,10 @@ async fn assemble(
     let (stop, stopped) = oneshot::channel();
     let store = StoreKeeper::new(store);
     let metrics = network.metrics.clone();
+    let verifier = Verifier::new(options.network.clone());
     let node = Arc::new(RwLock::new(node));
-    let driver = Driver::new(node.clone(), network, store, requested, events.clone(), loaded.incidents);
+    let driver =
+        Driver::new(node.clone(), network, verifier, store, requested, events.clone(), loaded.incidents);
     let expects_peers = expects_peers(&options);
     let (key, agents) = (options.identity.key(), options.agents);
     let client = NodeClient::new(node, requests);

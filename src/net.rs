@@ -19,6 +19,7 @@ pub(crate) mod store_keeper;
 pub mod streams;
 pub mod swarm;
 pub mod transport;
+pub(crate) mod verifier;
 
 use std::num::NonZero;
 use std::panic::resume_unwind;

@@ -9,7 +9,7 @@
 //! differs. Beacons ([`liveness`]) tell who is there and who has written more. Searches are answered from the
 //! [`search`]. The [`node`] is where these machines meet: inputs in, outputs out, performed in order by an interpreter.
 //!
-//! Values (`time name address_block identity card grant record message config limits codec
+//! Values (`time name address_block identity signature card grant record message config limits codec
 //! version verification_cache`) know no machine. A zone is made of machines; zones and what stands beside them know each other
 //! through the node alone.
 //!
@@ -36,6 +36,7 @@
 
 pub mod address_block;
 mod agenda;
+pub mod ahead;
 pub mod alert;
 pub mod arrival;
 pub mod ask;
@@ -72,6 +73,7 @@ pub mod registration;
 pub mod registry;
 mod resolver;
 pub mod search;
+pub mod signature;
 pub mod sorted;
 pub mod sync;
 pub mod task;

@@ -34,6 +34,7 @@ const ARROWS: &[Row] = &[
         name: "values",
         holds: &[
             "proto::address_block",
+            "proto::ahead",
             "proto::card",
             "proto::code",
             "proto::codec",
@@ -48,6 +49,7 @@ const ARROWS: &[Row] = &[
             "proto::name",
             "proto::node_name",
             "proto::record",
+            "proto::signature",
             "proto::agenda",
             "proto::sorted",
             "proto::time",

@@ -8,7 +8,7 @@ use aop::proto::card::Scope;
 use aop::proto::codec;
 use aop::proto::config::Config;
 use aop::proto::identity::{Identity, PeerKey};
-use aop::proto::io::{GossipId, Input, Output};
+use aop::proto::io::{GossipId, Input, Output, Received};
 use aop::proto::limits::ZONE_WEIGHT_MAX;
 use aop::proto::message::Envelope;
 use aop::proto::name::ZoneName;
@@ -95,8 +95,14 @@ impl Keeper {
 
     /// Takes one gossip message, writes included.
     pub(crate) fn take(&mut self, zone: ZoneName, message: Vec<u8>) {
+        self.take_ahead(zone, message, Vec::new());
+    }
+
+    /// As `take`, with the records of the message as they were judged before.
+    pub(crate) fn take_ahead(&mut self, zone: ZoneName, message: Vec<u8>, records: Vec<SignedRecord>) {
         let (peer, id) = (PeerKey([9; 32]), GossipId([0; 20]));
-        self.node.handle(self.now, Input::Gossip { id, peer, zone, bytes: message });
+        let input = Input::Gossip { id, peer, zone, bytes: message };
+        self.node.handle(self.now, Received { input, records });
         self.perform();
     }
 

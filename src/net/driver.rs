@@ -8,6 +8,7 @@
 //! sync of the disk, then everything they justify. A store that fails ends nothing: the node is told, and the store is looked
 //! after until it keeps writes again.
 
+mod arrivals;
 mod conversation;
 
 use std::collections::BTreeMap;
@@ -19,16 +20,18 @@ use tokio::sync::{RwLock, broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use self::conversation::{converse, is_traced};
+use self::arrivals::{Arrival, Arrivals};
+use self::conversation::{Answer, converse, is_traced};
 use crate::agents::AgentState;
 use crate::net::addresses::as_contact;
 use crate::net::store::{Recovery, StoreError, StoreIncident};
 use crate::net::store_keeper::StoreKeeper;
 use crate::net::streams::InboundRequest;
 use crate::net::swarm::{Network, NetworkAlert, NetworkEvent, reach};
+use crate::net::verifier::{Judged, Verifier};
 use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply};
+use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Received, Reply};
 use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Node;
@@ -93,8 +96,8 @@ pub(crate) struct ReadContext<'a> {
 /// What ends the driver's wait.
 enum Happened {
     Asked(Request),
-    Network(NetworkEvent),
-    Answered(ConversationId, Option<Vec<u8>>),
+    Network(Arrival),
+    Answered(ConversationId, Option<Answer>),
     Recovered(Recovery),
     /// This node is reached elsewhere.
     Moved,
@@ -112,6 +115,8 @@ struct Conversation {
 pub(crate) struct Driver {
     node: Arc<RwLock<Node>>,
     network: Network,
+    arrivals: Arrivals,
+    verifier: Verifier,
     store: StoreKeeper,
     requests: mpsc::Receiver<Request>,
     events: broadcast::Sender<Event>,
@@ -124,8 +129,8 @@ pub(crate) struct Driver {
     /// Whose request is at work, and since when.
     at_work: Option<(PeerKey, Instant)>,
     conversations: BTreeMap<ConversationId, Conversation>,
-    responses: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
-    responded: mpsc::Receiver<(ConversationId, Option<Vec<u8>>)>,
+    responses: mpsc::Sender<(ConversationId, Option<Answer>)>,
+    responded: mpsc::Receiver<(ConversationId, Option<Answer>)>,
     dialed: BTreeMap<PeerKey, Dialed>,
     /// Where this node is reached, as it changes.
     addresses: watch::Receiver<Vec<Multiaddr>>,
@@ -136,6 +141,7 @@ impl Driver {
     pub(crate) fn new(
         node: Arc<RwLock<Node>>,
         network: Network,
+        verifier: Verifier,
         store: StoreKeeper,
         requests: mpsc::Receiver<Request>,
         events: broadcast::Sender<Event>,
@@ -146,6 +152,8 @@ impl Driver {
         Driver {
             node,
             network,
+            arrivals: Arrivals::new(verifier.clone()),
+            verifier,
             store,
             requests,
             events,
@@ -182,7 +190,7 @@ impl Driver {
             let happened = tokio::select! {
                 _ = &mut stop => break,
                 Some(request) = self.requests.recv() => Happened::Asked(request),
-                event = self.network.next() => Happened::Network(event),
+                arrival = self.arrivals.next(&mut self.network) => Happened::Network(arrival),
                 Some((conversation, answer)) = self.responded.recv() => Happened::Answered(conversation, answer),
                 recovery = self.store.recovery() => Happened::Recovered(recovery),
                 Ok(()) = self.addresses.changed() => Happened::Moved,
@@ -210,7 +218,7 @@ impl Driver {
     fn handle(&mut self, node: &mut Node, happened: Happened) {
         match happened {
             Happened::Asked(request) => self.handle_requests(node, request),
-            Happened::Network(event) => self.handle_network(node, event),
+            Happened::Network((event, judged)) => self.handle_network(node, event, judged),
             Happened::Answered(conversation, answer) => self.handle_response(node, conversation, answer),
             Happened::Recovered(recovery) => self.handle_recovery(node, recovery),
             Happened::Moved => self.tell_addresses(node),
@@ -266,7 +274,7 @@ impl Driver {
         node.handle(wall_clock(), Input::Command { id, command });
     }
 
-    fn handle_network(&mut self, node: &mut Node, event: NetworkEvent) {
+    fn handle_network(&mut self, node: &mut Node, event: NetworkEvent, judged: Judged) {
         let now = wall_clock();
         match event {
             NetworkEvent::Connected { peer, outbound, addresses } => {
@@ -296,14 +304,18 @@ impl Driver {
                 node.handle(now, Input::ZonePeers { zone, peers });
             }
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
-                node.handle(now, Input::Gossip { id, peer, zone, bytes });
+                let input = Input::Gossip { id, peer, zone, bytes };
+                node.handle(now, Received { input, records: judged.records });
             }
             NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
-                self.at_work = Some((peer, Instant::now()));
+                let now_at_work = Instant::now();
+                // What judging its records took is charged as well.
+                self.at_work = Some((peer, now_at_work.checked_sub(judged.took).unwrap_or(now_at_work)));
                 // From the same counter as commands, so no id ever stands for two things.
                 self.asked.insert(self.next_id, reply);
-                node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
+                let input = Input::Request { id: self.next_id, peer, protocol, bytes };
+                node.handle(now, Received { input, records: judged.records });
             }
             NetworkEvent::Alert(alert) => self.handle_alert(node, alert),
         }
@@ -318,18 +330,18 @@ impl Driver {
         self.tell(Event::Alert(alert));
     }
 
-    fn handle_response(&mut self, node: &mut Node, conversation: ConversationId, answer: Option<Vec<u8>>) {
-        let input = match answer {
-            Some(bytes) => Input::Response { conversation, bytes },
+    fn handle_response(&mut self, node: &mut Node, conversation: ConversationId, answer: Option<Answer>) {
+        let (input, records) = match answer {
+            Some((bytes, records)) => (Input::Response { conversation, bytes }, records),
             None => {
                 let failed = self.conversations.get(&conversation);
                 if failed.is_some_and(|failed| failed.protocol == Protocol::Sync) {
                     self.metrics.synced("failed", 0, 0);
                 }
-                Input::RequestFailed { conversation }
+                (Input::RequestFailed { conversation }, Vec::new())
             }
         };
-        node.handle(wall_clock(), input);
+        node.handle(wall_clock(), Received { input, records });
     }
 
     /// Performs what the node wants: what is kept first, then the rest in order.
@@ -444,9 +456,12 @@ impl Driver {
         let client = self.network.request_client(protocol);
         let conversation = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
-            let counted = (protocol == Protocol::Sync).then(|| self.metrics.clone());
+            let is_sync = protocol == Protocol::Sync;
+            let counted = is_sync.then(|| self.metrics.clone());
+            let verifier = is_sync.then(|| self.verifier.clone());
             let span = if is_traced(protocol, conversation) { names::sync(&peer) } else { Span::none() };
-            let conversing = converse(client, peer, conversation, asked, self.responses.clone(), counted);
+            let responses = self.responses.clone();
+            let conversing = converse(client, peer, conversation, asked, responses, verifier, counted);
             tokio::spawn(conversing.instrument(span));
             Conversation { questions, protocol, began: Instant::now() }
         });

@@ -7,11 +7,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::name::FullName;
+use super::signature::Keys;
 
 /// Identity multihash, protobuf key type Ed25519, 32 bytes of key: the fixed head of every Ed25519 PeerId.
 const PEER_ID_HEAD: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
@@ -26,43 +27,10 @@ pub struct PeerKey(#[serde(with = "serde_bytes")] pub [u8; 32]);
 #[error("not the PeerId of an Ed25519 key: {0:?}")]
 pub struct PeerKeyError(pub String);
 
-/// Keys remembered by [`Keys`]: 256 KiB. A zone with more authors verifies the rest as if nothing were remembered.
-const KEYS_MAX: usize = 1_024;
-
 impl PeerKey {
-    /// Judges `signature` over `domain` followed by `message`, by RFC 8032 with the strict checks of dalek.
+    /// Judges `signature` over `domain` followed by `message`, by the rule of [`signature`](super::signature).
     pub fn verify(&self, domain: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
         Keys::default().verify(self, domain, message, signature)
-    }
-}
-
-/// Keys that signed something before, as points of the curve: making the point of a key is a tenth of a verification. A
-/// list in the order of the keys: a point is large, and a tree leaves room beside each.
-#[derive(Clone, Debug, Default)]
-pub struct Keys(Vec<VerifyingKey>);
-
-impl Keys {
-    /// As [`PeerKey::verify`]. Only a key whose signature is right is remembered.
-    pub fn verify(&mut self, key: &PeerKey, domain: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
-        let place = self.place(key);
-        let known = place.ok().map(|at| self.0[at]);
-        let Some(point) = known.or_else(|| VerifyingKey::from_bytes(&key.0).ok()) else { return false };
-        let signed = [domain, message].concat();
-        // The lax check takes weak keys, under which one signature fits many messages.
-        let right = point.verify_strict(&signed, &Signature::from_bytes(signature)).is_ok();
-        // Keys cost their maker nothing: were wrong ones remembered, a flood of them would take all room.
-        if let Err(at) = place
-            && right
-            && self.0.len() < KEYS_MAX
-        {
-            self.0.insert(at, point);
-        }
-        right
-    }
-
-    /// Where a key stands, or would stand.
-    fn place(&self, key: &PeerKey) -> Result<usize, usize> {
-        self.0.binary_search_by(|point| point.as_bytes().cmp(&key.0))
     }
 }
 
@@ -181,23 +149,5 @@ mod tests {
         let signature = identity.sign(b"a\0", b"text");
         assert!(identity.key().verify(b"a\0", b"text", &signature));
         assert!(!identity.key().verify(b"b\0", b"text", &signature));
-    }
-
-    #[test]
-    fn a_remembered_key_judges_as_strictly_and_no_more_are_remembered_than_allowed() {
-        let mut keys = Keys::default();
-        let message = b"text";
-        for seed in 0..=KEYS_MAX as u64 {
-            let identity = Identity::from_seed(std::array::from_fn(|at| seed.to_le_bytes()[at % 8]));
-            let (key, signature) = (identity.key(), identity.sign(b"a\0", message));
-            let mut forged = signature;
-            forged[40] ^= 1;
-            assert!(!keys.verify(&key, b"a\0", message, &forged) && keys.place(&key).is_err());
-            for _ in 0..2 {
-                assert!(keys.verify(&key, b"a\0", message, &signature));
-                assert!(!keys.verify(&key, b"a\0", message, &forged));
-            }
-        }
-        assert_eq!(keys.0.len(), KEYS_MAX);
     }
 }

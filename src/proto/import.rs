@@ -16,10 +16,11 @@ use sha2::{Digest, Sha256};
 
 use super::card::{AgentCard, Scope};
 use super::codec;
-use super::identity::{Identity, Keys, PeerKey};
+use super::identity::{Identity, PeerKey};
 use super::limits::{CARD_LIFE, SLOTS, STAMP_AHEAD_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG};
 use super::name::{AgentName, ZoneName};
 use super::record::{Author, Header, Record, RecordKind, Refusal, Shelf, SignedRecord};
+use super::signature::Keys;
 use super::time::{Stamp, Timestamp};
 
 /// Keys of one import: ten have room for 200,000 records, the rest for what withdrawals leave behind for a week.

@@ -144,6 +144,21 @@ pub enum Input {
     },
 }
 
+/// An input as a node is given it.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// What happened.
+    pub input: Input,
+    /// Records in it that were read and judged before ([`super::ahead`]), in their order.
+    pub records: Vec<SignedRecord>,
+}
+
+impl From<Input> for Received {
+    fn from(input: Input) -> Received {
+        Received { input, records: Vec::new() }
+    }
+}
+
 /// Which side made a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialed {

@@ -10,13 +10,14 @@ use serde_bytes::ByteBuf;
 
 use super::codec::{self, Malformed};
 use super::fingerprint::{Digest, FANOUT, Prefix};
-use super::identity::{Identity, Keys, PeerKey};
+use super::identity::{Identity, PeerKey};
 use super::limits::{
     BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, MESSAGE_RECORDS_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX,
 };
 use super::name::{ZoneId, ZoneName};
 use super::node_name::NodeName;
 use super::record::{Author, KeyHash, RecordHash};
+use super::signature::Keys;
 use super::time::Timestamp;
 
 /// Separates signatures over beacons from all other uses of a key.

@@ -30,7 +30,7 @@ use super::context::{Context, Outbox};
 use super::directory::Directory;
 use super::forks::Forks;
 use super::identity::Identity;
-use super::io::{Input, Output, Protocol, Role};
+use super::io::{Input, Output, Protocol, Received, Role};
 use super::links::Links;
 use super::name::ZoneName;
 use super::overlay::Overlay;
@@ -121,13 +121,15 @@ impl Node {
     }
 
     /// Takes something that happened.
-    pub fn handle(&mut self, now: Timestamp, input: Input) {
+    pub fn handle(&mut self, now: Timestamp, received: impl Into<Received>) {
+        let Received { input, records } = received.into();
         if !matches!(input, Input::StoreFailed { .. }) {
             self.note_performed();
         }
         if let Input::Addresses(addresses) = &input {
             self.local.addresses.clone_from(addresses);
         }
+        self.local.cache.ahead = records.into();
         let mut turn = self.turn(now);
         turn.observe_clock();
         match input {
@@ -165,6 +167,7 @@ impl Node {
             Input::Store { condition, forgotten } => turn.handle_store(condition, forgotten),
         }
         turn.finish();
+        self.local.cache.ahead.clear();
     }
 
     /// Lets time pass. May be called at any time; needed when [`Node::poll_timeout`] is due.

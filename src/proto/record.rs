@@ -11,6 +11,7 @@ mod key;
 mod refusal;
 mod revocation;
 mod signed;
+mod together;
 mod weight;
 
 use std::cmp::Reverse;
@@ -27,6 +28,7 @@ pub use self::refusal::{Blame, NoRoom, Refusal};
 pub use self::revocation::{Revocation, RevokedRecord};
 use self::signed::HEADER_AT;
 pub use self::signed::{SignedRecord, check_card};
+pub use self::together::{verify_each, verify_together};
 use super::card::{AgentCard, Scope};
 use super::codec;
 use super::identity::{AgentId, PeerKey};

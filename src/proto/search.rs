@@ -999,14 +999,14 @@ pub(super) mod tests {
         let (words, lengths, meaning) = model_words(agent);
         if asked.terms.is_empty() {
             let called: BTreeSet<String> =
-                agent.texts()[0].iter().flat_map(|name| idle_words(name)).collect();
+                agent.texts()[0].iter().flat_map(|name| idle_words(&Vocabulary::new(), name)).collect();
             let had = asked.idle.iter().filter(|word| called.contains(*word)).count();
             return (had > 0).then_some(had as f32);
         }
         let (mut gained, mut had) = (0.0, 0);
         for term in &asked.terms {
             let of_word = |(word, counts): (&String, &Counts)| {
-                Some(term.weight * term.worth_of(word)? * rank::impact(*counts, lengths))
+                Some(term.weight * term.worth_of(word)? * rank::impact(*counts, &rank::Lengths::of(lengths)))
             };
             if let Some(best) = words.iter().filter_map(of_word).reduce(f32::max) {
                 gained += best;

@@ -5,13 +5,13 @@
 //! decoded once, verified once and held once, whichever nodes they reach. What a node decides is the same with and without
 //! it, because only what follows from the bytes alone is remembered, and bytes are compared whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::codec::Malformed;
-use super::identity::Keys;
 use super::message::Message;
 use super::record::{Refusal, SignedRecord};
+use super::signature::Keys;
 
 /// Messages and records of one generation: ten thousand nodes that all speak within a second. About 16 MiB.
 const GENERATION_MAX: usize = 16_384;
@@ -21,6 +21,8 @@ const GENERATION_MAX: usize = 16_384;
 pub struct VerificationCache {
     /// Keys that signed something before.
     pub keys: Keys,
+    /// Records of the input of this turn, read and judged before it.
+    pub ahead: VecDeque<SignedRecord>,
     shared: Option<Shared>,
 }
 
@@ -40,7 +42,7 @@ struct Recent<T> {
 impl VerificationCache {
     /// A cache for many nodes of one network.
     pub fn shared() -> VerificationCache {
-        VerificationCache { keys: Keys::default(), shared: Some(Shared::default()) }
+        VerificationCache { shared: Some(Shared::default()), ..VerificationCache::default() }
     }
 
     /// Reads a gossip message.
@@ -60,6 +62,11 @@ impl VerificationCache {
 
     /// Reads a record, as [`SignedRecord::parse`].
     pub fn record(&mut self, bytes: &[u8], network: &str) -> Result<SignedRecord, Refusal> {
+        if let Some(at) = self.ahead.iter().position(|record| **record.bytes() == *bytes)
+            && let Some(record) = self.ahead.drain(..=at).next_back()
+        {
+            return Ok(record);
+        }
         let read = || SignedRecord::parse(bytes, network);
         match &mut self.shared {
             None => read(),

@@ -8,10 +8,15 @@ use tokio::sync::mpsc;
 use tracing::Span;
 
 use crate::net::streams::RequestClient;
+use crate::net::verifier::Verifier;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{ConversationId, Protocol};
+use crate::proto::record::SignedRecord;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::names;
+
+/// The bytes of an answer, and the records in it where they were judged.
+pub(super) type Answer = (Vec<u8>, Vec<SignedRecord>);
 
 /// One comparison in a hundred is part of a trace: they come all the time, and mostly find nothing.
 pub(super) fn is_traced(protocol: Protocol, conversation: ConversationId) -> bool {
@@ -45,14 +50,15 @@ impl Drop for Exchanged {
     }
 }
 
-/// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke. What it
-/// carries is counted if that is asked for.
+/// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke. Records of
+/// answers are judged by `verifier` on the way; what is carried is counted if that is asked for.
 pub(super) async fn converse(
     client: RequestClient,
     peer: PeerKey,
     conversation: ConversationId,
     mut questions: mpsc::Receiver<Vec<u8>>,
-    answers: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
+    answers: mpsc::Sender<(ConversationId, Option<Answer>)>,
+    verifier: Option<Verifier>,
     counted: Option<Arc<Metrics>>,
 ) {
     // A driver that is gone needs no answer.
@@ -89,7 +95,12 @@ pub(super) async fn converse(
         if let Err(error) = &answer {
             tracing::debug!(%peer, %error, "stream broke");
         }
-        if answers.send((conversation, answer.ok())).await.is_err() || broke {
+        let answer = match (answer, &verifier) {
+            (Ok(answer), Some(verifier)) => Some(verifier.judge_answer(peer, answer).await),
+            (Ok(answer), None) => Some((answer, Vec::new())),
+            (Err(_), _) => None,
+        };
+        if answers.send((conversation, answer)).await.is_err() || broke {
             return;
         }
     }

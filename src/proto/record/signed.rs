@@ -10,7 +10,7 @@ use super::{Delegation, Header, KeyHash, Record, RecordHash, RecordKind, Refusal
 use crate::proto::card::{AgentCard, Scope};
 use crate::proto::codec;
 use crate::proto::grant::{Chain, Claim, GrantError, first_issuer, verify_chain};
-use crate::proto::identity::{Identity, Keys};
+use crate::proto::identity::Identity;
 use crate::proto::limits::{
     CARD_LIFE, DELEGATION_LIFE, DELEGATION_TOMBSTONE_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX,
     LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX, RECORD_BYTES_MAX, REVOCATION_BYTES_MAX,
@@ -18,6 +18,7 @@ use crate::proto::limits::{
     TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
 };
 use crate::proto::name::{FullName, ZoneName};
+use crate::proto::signature::{Batch, Keys};
 use crate::proto::time::Timestamp;
 
 /// The record format this node speaks.
@@ -76,15 +77,39 @@ impl SignedRecord {
 
     /// As [`SignedRecord::verify`], with the keys met before. Clones of one record give the same one.
     pub fn verify_with(&self, now: Timestamp, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
-        let header = self.header();
         // Time first, and outside of what is remembered: the same bytes may be right at another hour.
-        if header.expires_at <= now {
-            return Err(Refusal::Expired);
-        }
-        if header.stamp.wall > now + STAMP_AHEAD_MAX {
-            return Err(Refusal::Future);
-        }
+        self.check_time(now)?;
         self.0.verified.get_or_init(|| self.verify_timeless(keys)).clone()
+    }
+
+    /// Whether it was judged and its signature was wrong.
+    pub fn is_forged(&self) -> bool {
+        matches!(self.0.verified.get(), Some(Err(Refusal::BadSignature)))
+    }
+
+    /// Puts its signature into a batch, if that is all that is open: gives its card, for [`SignedRecord::conclude`].
+    pub(super) fn enter(&self, now: Timestamp, batch: &mut Batch) -> Option<Option<AgentCard>> {
+        if self.0.verified.get().is_some() || self.check_time(now).is_err() {
+            return None;
+        }
+        match self.check_rules() {
+            Ok(card) => {
+                let (signature, signed) = self.signed()?;
+                batch.add(&self.header().author.key, RECORD_DOMAIN, signed, signature);
+                Some(card)
+            }
+            Err(refusal) => {
+                // Judged on another thread meanwhile: the verdict is the same.
+                let _judged = self.0.verified.set(Err(refusal));
+                None
+            }
+        }
+    }
+
+    /// The verdict on its signature is there: judges the rest.
+    pub(super) fn conclude(&self, card: Option<&AgentCard>, is_signed: bool) {
+        let verdict = if is_signed { self.accept(card) } else { Err(Refusal::BadSignature) };
+        let _judged = self.0.verified.set(verdict);
     }
 
     /// A record of the own store, verified when it was written and sealed since.
@@ -137,14 +162,34 @@ impl SignedRecord {
     fn verify_timeless(&self, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
         // Rules before the signature: they cost a fraction of it.
         let card = self.check_rules()?;
-        let (signature, signed) =
-            self.bytes()[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
+        let (signature, signed) = self.signed().ok_or(Refusal::Malformed)?;
         if !keys.verify(&self.header().author.key, RECORD_DOMAIN, signed, signature) {
             return Err(Refusal::BadSignature);
         }
-        // After the signature: a chain of six grants costs six more of them, which no forgery may cause.
+        self.accept(card.as_ref())
+    }
+
+    /// The record, if its grants let it in: after the signature, for a chain of six grants costs six more of them, which no
+    /// forgery may cause.
+    fn accept(&self, card: Option<&AgentCard>) -> Result<Arc<Record>, Refusal> {
         self.check_grants()?;
-        Ok(Arc::new(self.record(card.as_ref())))
+        Ok(Arc::new(self.record(card)))
+    }
+
+    /// Its signature, and what that covers.
+    fn signed(&self) -> Option<(&[u8; 64], &[u8])> {
+        self.bytes()[SIGNATURE_AT..].split_first_chunk()
+    }
+
+    fn check_time(&self, now: Timestamp) -> Result<(), Refusal> {
+        let header = self.header();
+        if header.expires_at <= now {
+            return Err(Refusal::Expired);
+        }
+        if header.stamp.wall > now + STAMP_AHEAD_MAX {
+            return Err(Refusal::Future);
+        }
+        Ok(())
     }
 
     /// The card, if it is one.

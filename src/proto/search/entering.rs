@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::meaning::{Sum, Vector};
 use super::order::Key;
 use super::rank::{self, Counts, Field};
+use super::vocabulary::Vocabulary;
 use super::{Entry, Index, Row, token, zone_path};
 use crate::proto::limits::LABELS_MAX;
 
@@ -59,7 +60,8 @@ impl Index {
             self.forget_idle_names(entry_id);
         }
         let names = [Some(entry.name.agent.as_str()), entry.title, entry.original_name];
-        for word in names.into_iter().flatten().flat_map(idle_words) {
+        let idle = names.into_iter().flatten().flat_map(|name| idle_words(&self.words, name));
+        for word in idle {
             self.idle_names.entry(word).or_default().insert(entry_id);
         }
         for (word, impact) in &words {
@@ -106,18 +108,21 @@ impl Index {
             });
         }
         seen.sort_unstable();
-        let distinct = seen.chunk_by(|a, b| a.0 == b.0).count();
-        let room = PARTS_MIN + (bytes / BYTES_PER_WORD).saturating_sub(distinct);
-        seen.extend(parts.iter().take(room).map(|(field, part)| (self.words.intern_unstemmed(part), *field)));
-        seen.sort_unstable();
-        let lengths = count(&seen);
+        if !parts.is_empty() {
+            let distinct = seen.chunk_by(|a, b| a.0 == b.0).count();
+            let room = PARTS_MIN + (bytes / BYTES_PER_WORD).saturating_sub(distinct);
+            let parts = parts.iter().take(room);
+            seen.extend(parts.map(|(field, part)| (self.words.intern_unstemmed(part), *field)));
+            seen.sort_unstable();
+        }
+        let lengths = rank::Lengths::of(count(&seen));
         let mut sum = Sum::new();
         for same in seen.chunk_by(|a, b| a == b) {
             // A name, a title and an original name say the same again.
             let times = if same[0].1 == Field::Name { 1 } else { same.len() };
             self.words.add_meaning(same[0].0, times, &mut sum);
         }
-        let of_word = |same: &[(u32, Field)]| (same[0].0, rank::impact(count(same), lengths));
+        let of_word = |same: &[(u32, Field)]| (same[0].0, rank::impact(count(same), &lengths));
         (seen.chunk_by(|a, b| a.0 == b.0).map(of_word).collect(), sum.vector())
     }
 
@@ -144,15 +149,18 @@ impl Index {
 }
 
 /// The words of a name that decide nothing, where half of its words or more are such: it is found by them.
-pub(super) fn idle_words(name: &str) -> BTreeSet<String> {
+pub(super) fn idle_words(words: &Vocabulary, name: &str) -> BTreeSet<String> {
     let (mut idle, mut all, mut distinct) = (0, 0, BTreeSet::new());
-    token::each_word(name, |word| {
+    let mut take = |word: &str| {
+        let stem = words.stem(word);
         all += 1;
-        if token::is_idle(word) {
+        if token::is_idle(&stem) {
             idle += 1;
-            distinct.insert(word.to_owned());
+            distinct.insert(stem.into_owned());
         }
-    });
+    };
+    token::each_unstemmed(name, &mut take);
+    token::each_part(name, &mut take);
     if 2 * idle >= all { distinct } else { BTreeSet::new() }
 }
 

@@ -18,10 +18,11 @@ pub(super) struct Labels(Dictionary<Holders>);
 impl Labels {
     /// Enters an entry under its labels, of which the first 64 count; their ids, sorted.
     pub(super) fn enter(&mut self, texts: &[String], entry_id: u32) -> Box<[u32]> {
-        let folded: BTreeSet<String> = texts.iter().take(LABELS_MAX).map(|text| token::label(text)).collect();
-        let mut ids: Vec<u32> = folded.iter().map(|text| self.0.intern(text)).collect();
-        ids.iter().for_each(|id| self.0.at(*id).insert(entry_id));
+        let labels = texts.iter().take(LABELS_MAX);
+        let mut ids: Vec<u32> = labels.map(|text| self.0.intern(&token::label(text))).collect();
         ids.sort_unstable();
+        ids.dedup();
+        ids.iter().for_each(|id| self.0.at(*id).insert(entry_id));
         ids.into()
     }
 

@@ -42,12 +42,24 @@ const SCORE_STEPS: f32 = 65_536.0;
 /// Words counted in each field, by [`Field`].
 pub(super) type Counts = [u16; 3];
 
+/// How much the length of each field of an entry dilutes a word in it.
+pub(super) struct Lengths([f32; 3]);
+
+impl Lengths {
+    /// Of fields of so many words.
+    pub(super) fn of(words: Counts) -> Lengths {
+        Lengths(FIELDS.map(|(field, _, typical)| {
+            let length = f32::from(words[field as usize]);
+            SATURATION * (1.0 - DILUTION + DILUTION * length / typical)
+        }))
+    }
+}
+
 /// How well a word describes an entry, above 0, from how often its fields have it and their lengths.
-pub(super) fn impact(counts: Counts, lengths: Counts) -> f32 {
-    let of_field = |(field, weight, typical): (Field, f32, f32)| {
+pub(super) fn impact(counts: Counts, lengths: &Lengths) -> f32 {
+    let of_field = |(field, weight, _): (Field, f32, f32)| {
         let count = f32::from(counts[field as usize]);
-        let length = f32::from(lengths[field as usize]);
-        let norm = SATURATION * (1.0 - DILUTION + DILUTION * length / typical);
+        let norm = lengths.0[field as usize];
         // Having the word at all is half of its worth: repeating it in a description must not beat a name.
         if count == 0.0 { 0.0 } else { weight * (0.5 + 0.5 * count / (count + norm)) }
     };
@@ -302,11 +314,11 @@ mod tests {
         let once = |field: Field| {
             let mut counts = [0; 3];
             counts[field as usize] = 1;
-            impact(counts, [3, 8, 40])
+            impact(counts, &Lengths::of([3, 8, 40]))
         };
         assert!(once(Field::Name) > once(Field::Labels) && once(Field::Labels) > once(Field::Description));
-        assert!(impact([0, 0, 500], [0, 0, 500]) < once(Field::Name));
-        assert!(impact([0, 0, 1], [0, 0, u16::MAX]) > 0.0);
+        assert!(impact([0, 0, 500], &Lengths::of([0, 0, 500])) < once(Field::Name));
+        assert!(impact([0, 0, 1], &Lengths::of([0, 0, u16::MAX])) > 0.0);
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub fn fold(text: &str) -> String {
 pub fn label(text: &str) -> String {
     let folded = fold(text);
     let label = folded.trim();
-    label[..label.floor_char_boundary(FOLDED_LABEL_BYTES_MAX)].trim_end().to_owned()
+    let label = label[..label.floor_char_boundary(FOLDED_LABEL_BYTES_MAX)].trim_end();
+    if label.len() == folded.len() { folded } else { label.to_owned() }
 }
 
 /// Gives each word of `text`, repeated words too: at most [`TEXT_WORDS_MAX`] in their order, then as many parts of those in
@@ -87,6 +88,11 @@ pub(super) fn each_unstemmed(text: &str, take: impl FnMut(&str)) {
 /// The parts of the words in camelCase of `text`, still with their endings: `base64Encode` has two, `HTTPServer` too. What
 /// is left with one letter is none.
 pub(super) fn each_part(text: &str, mut take: impl FnMut(&str)) {
+    // Most texts have no capital behind another letter, and every text is looked through.
+    let begins_part = |two: &[u8]| two[0].is_ascii_alphanumeric() && two[1].is_ascii_uppercase();
+    if text.is_ascii() && !text.as_bytes().windows(2).any(begins_part) {
+        return;
+    }
     let mut left = TEXT_WORDS_MAX;
     for run in text.split(|letter: char| !letter.is_alphanumeric() || script(letter) != Script::Spaced) {
         let starts = part_starts(run);
@@ -108,7 +114,7 @@ pub(super) fn each_part(text: &str, mut take: impl FnMut(&str)) {
 
 /// Where parts of a run of letters begin, but for the first.
 fn part_starts(run: &str) -> Vec<usize> {
-    // Most runs have no capital behind their first letter, and every text is looked through.
+    // Most runs have no capital behind their first letter.
     if run.is_ascii() && !run.bytes().skip(1).any(|byte| byte.is_ascii_uppercase()) {
         return Vec::new();
     }
