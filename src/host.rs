@@ -30,9 +30,9 @@ use tokio::task::{JoinError, JoinHandle};
 pub use self::events::Events;
 use self::handle::HandleOf;
 pub use self::handle::{
-    BATCH_CALLS_MAX, CallOptions, CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, DriverState,
-    Handle, HealthClient, ImportClient, ImportSettings, NamedAgent, OpenCall, PublishedServer, QueueClient,
-    ServerDocuments, ServerQuery, TASK_WAIT_MAX, TaskClient, call_batch,
+    AgentReads, BATCH_CALLS_MAX, CallOptions, CatalogAgent, CatalogClient, CatalogPage, CatalogQuery,
+    DriverState, Handle, HealthClient, ImportClient, ImportSettings, NamedAgent, OpenCall, PublishedServer,
+    QueueClient, ServerDocuments, ServerQuery, TASK_WAIT_MAX, TaskClient, call_batch,
 };
 pub use self::imports::UnreadableImports;
 use self::joined::JoinedZones;

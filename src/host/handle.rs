@@ -19,6 +19,7 @@ pub use self::documents::{PublishedServer, ServerDocuments, ServerQuery};
 pub use self::health::{DriverState, HealthClient};
 pub use self::imports::{ImportClient, ImportSettings};
 pub use self::queues::QueueClient;
+pub use self::reads::AgentReads;
 pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
 use std::collections::BTreeSet;
@@ -40,6 +41,7 @@ use crate::document::{CardKeys, Refusal};
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
+use crate::net::wall_clock;
 use crate::proto::card::{Offer, Residency};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Command, Reply, Role};
@@ -361,7 +363,7 @@ impl Handle {
                 Err(view::ambiguous(agent, &candidates, count, known.as_ref()))
             }
             Resolution::Unknown => {
-                let similar = self.look(|node| node.similar_names(agent)).await?;
+                let similar = self.look(|node| node.memory(wall_clock()).similar_names(agent)).await?;
                 Err(view::not_found(agent, &similar))
             }
             Resolution::NotSynced => Err(view::not_synced(agent)),

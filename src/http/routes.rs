@@ -27,7 +27,7 @@ use crate::api::{
     TrustOwner,
 };
 use crate::document::{self, Reading, Refusal, documents_in, read_all};
-use crate::host::{Handle, HealthClient};
+use crate::host::{AgentReads, Handle, HealthClient};
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
 
@@ -120,19 +120,19 @@ pub(super) fn router(
 
 async fn find(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Result<Made, Failure> {
     let query = query::find(raw.as_deref())?;
-    Ok(Made(api.handle.find_json(query).await?))
+    Ok(Made(AgentReads::new(&api.handle).find(query).await?))
 }
 
 async fn agents(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Result<Made, Failure> {
     let page = query::page(raw.as_deref())?;
-    Ok(Made(api.handle.agents_json(page.zone, page.limit, page.cursor).await?))
+    Ok(Made(AgentReads::new(&api.handle).agents(page.zone, page.limit, page.cursor).await?))
 }
 
 async fn show(
     State(api): State<Arc<Api>>,
     agent: Result<Path<String>, PathRejection>,
 ) -> Result<Made, Failure> {
-    Ok(Made(api.handle.show_json(&named(agent)?).await?))
+    Ok(Made(AgentReads::new(&api.handle).show(&named(agent)?).await?))
 }
 
 async fn deregister(

@@ -67,7 +67,7 @@ impl NodeClient {
             Err(_) => tokio::time::timeout(QUEUE_TIME_MAX, self.node.read()).await.ok(),
         };
         let node = held.map(|node| self.if_running(node)).transpose()?;
-        Ok(node.and_then(|node| node.recall(wall_clock(), question)))
+        Ok(node.and_then(|node| node.memory(wall_clock()).answer(question)))
     }
 
     /// Looks at the node beside the driver. What takes long is to be asked in parts: nobody changes anything meanwhile.
@@ -101,7 +101,7 @@ impl NodeClient {
 
     /// What a peer is, as far as this node knows; nothing once it is stopping.
     pub(crate) async fn profile(&self, peer: PeerKey) -> PeerProfile {
-        self.look(|node| node.profile(&peer, wall_clock())).await.unwrap_or_default()
+        self.look(|node| node.memory(wall_clock()).profile(&peer)).await.unwrap_or_default()
     }
 
     /// Looks for a peer whose address is not known; returns when it is connected or was not found. A node that is stopping

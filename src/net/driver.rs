@@ -1,8 +1,8 @@
-//! The one task that changes the node, and owns network and store. It turns what happens into inputs of the node and performs the
-//! node's outputs in order; it decides nothing.
+//! The one task that changes the node, and owns network and store. It turns what happens into inputs of the node and
+//! performs the node's outputs in order; it decides nothing.
 //!
-//! A turn, with all that it wants performed, has the node to itself: whoever looks at it beside the driver sees nothing that is not
-//! kept. Lock and driver take turns in the order of their asking, so neither many readers nor many writes hold up the other.
+//! A turn, with all that it wants performed, has the node to itself: whoever looks at it beside the driver sees nothing
+//! that is not kept. The lock lets in who asks first, so neither many readers nor many writes hold up the other.
 //!
 //! Outputs of the commands that were ready at one time are performed together: all their store writes first, with one
 //! sync of the disk, then everything they justify. A store that fails ends nothing: the node is told, and the store is looked

@@ -18,6 +18,8 @@ mod tree;
 mod turn;
 mod unite;
 
+pub use self::memory::Memory;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;

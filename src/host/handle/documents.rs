@@ -74,7 +74,7 @@ impl<'a> ServerDocuments<'a> {
             let limit =
                 if is_filtered { LOOKED_AT_ONCE } else { LOOKED_AT_ONCE.min(query.limit - servers.len()) };
             let wanted = DocumentQuery { after: after.take(), text: text.clone(), limit };
-            let records = self.0.look(|node| node.documents(wall_clock(), &wanted)).await?;
+            let records = self.0.look(|node| node.memory(wall_clock()).documents(&wanted)).await?;
             let is_last = records.len() < limit;
             for record in records {
                 let card = self.0.descriptions.of(&record).card.clone();
@@ -102,7 +102,7 @@ impl<'a> ServerDocuments<'a> {
     /// As of [`ServerDocuments::list`].
     pub async fn get(&self, name: &str) -> Result<Option<PublishedServer>, ApiError> {
         let name = name.to_owned();
-        let record = self.0.look(|node| node.document(wall_clock(), &name)).await?;
+        let record = self.0.look(|node| node.memory(wall_clock()).document(&name)).await?;
         Ok(record.and_then(|record| PublishedServer::of(&record, &self.0.descriptions.of(&record).card)))
     }
 }

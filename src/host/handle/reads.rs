@@ -33,15 +33,63 @@ struct Searched<T> {
 impl Handle {
     /// Searches what this node holds, and says what of the asked scope that is.
     pub async fn find(&self, query: api::FindQuery) -> Result<api::FindAnswer, ApiError> {
-        let Searched { answer, asked, rest } = self.search(query).await?;
+        let Searched { answer, asked, rest } = AgentReads(self).search(query).await?;
         let results = self.own().shown(&answer.found, asked.as_ref());
         Ok(api::FindAnswer { results: results.into_iter().map(Shown::agent).collect(), ..rest })
     }
 
+    /// One agent, whole.
+    pub async fn show(&self, agent: &str) -> Result<api::AgentDetail, ApiError> {
+        let json = AgentReads(self).show(agent).await?;
+        serde_json::from_slice(&json).map_err(|_| view::stopped())
+    }
+
+    /// Every agent of a held zone and those below, in a stable order.
+    pub async fn agents(
+        &self,
+        zone: Option<String>,
+        limit: usize,
+        cursor: Option<String>,
+    ) -> Result<api::AgentPage, ApiError> {
+        let Searched { answer, rest, .. } = AgentReads(self).list(zone, limit, cursor).await?;
+        let results = self.own().shown(&answer.found, None);
+        Ok(api::AgentPage { results: results.into_iter().map(Shown::agent).collect(), ..rest })
+    }
+}
+
+/// Reads agents as JSON, for whoever passes it on.
+pub struct AgentReads<'a>(&'a Handle);
+
+impl<'a> AgentReads<'a> {
+    /// Of this node.
+    pub fn new(handle: &'a Handle) -> AgentReads<'a> {
+        AgentReads(handle)
+    }
+
     /// [`Handle::find`] as JSON.
-    pub async fn find_json(&self, query: api::FindQuery) -> Result<Vec<u8>, ApiError> {
+    pub async fn find(&self, query: api::FindQuery) -> Result<Vec<u8>, ApiError> {
         let Searched { answer, asked, rest } = self.search(query).await?;
-        Ok(json(&self.own().shown(&answer.found, asked.as_ref()), &rest))
+        Ok(json(&self.0.own().shown(&answer.found, asked.as_ref()), &rest))
+    }
+
+    /// [`Handle::show`] as JSON.
+    pub async fn show(&self, agent: &str) -> Result<Vec<u8>, ApiError> {
+        let found = self.0.resolve(agent).await?;
+        let detail = self.0.descriptions.detail(&found.record);
+        let mut json = Vec::with_capacity(detail.len() + RESULT_BYTES);
+        self.0.own().show(&found, None).write(&detail, &mut json);
+        Ok(json)
+    }
+
+    /// [`Handle::agents`] as JSON.
+    pub async fn agents(
+        &self,
+        zone: Option<String>,
+        limit: usize,
+        cursor: Option<String>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let Searched { answer, rest, .. } = self.list(zone, limit, cursor).await?;
+        Ok(json(&self.0.own().shown(&answer.found, None), &rest))
     }
 
     async fn search(&self, query: api::FindQuery) -> Result<Searched<api::FindAnswer>, ApiError> {
@@ -56,11 +104,11 @@ impl Handle {
         let query = Query { text, zone, zones: Vec::new(), tags, capabilities, residency };
         let span = names::find(query.zone.as_ref());
         let find = Find { query, limit, after: cursor, local, max_age };
-        let answer = self.answer(Command::Find(find)).instrument(span.clone()).await;
+        let answer = self.0.answer(Command::Find(find)).instrument(span.clone()).await;
         let answer = answer.inspect_err(|error| names::failed(&span, error.code.text()))?;
         names::found(&span, answer.is_complete(), answer.found.len());
         let (complete, zones) = (answer.is_complete(), view::zones(&answer));
-        self.metrics.found(started.elapsed(), complete, zones.iter().map(|zone| zone.status.text()));
+        self.0.metrics.found(started.elapsed(), complete, zones.iter().map(|zone| zone.status.text()));
         let rest = api::FindAnswer {
             results: Vec::new(),
             complete,
@@ -70,44 +118,6 @@ impl Handle {
             elapsed_ms: view::ms(started.elapsed()),
         };
         Ok(Searched { answer, asked, rest })
-    }
-
-    /// One agent, whole.
-    pub async fn show(&self, agent: &str) -> Result<api::AgentDetail, ApiError> {
-        let json = self.show_json(agent).await?;
-        serde_json::from_slice(&json).map_err(|_| view::stopped())
-    }
-
-    /// [`Handle::show`] as JSON.
-    pub async fn show_json(&self, agent: &str) -> Result<Vec<u8>, ApiError> {
-        let found = self.resolve(agent).await?;
-        let detail = self.descriptions.detail(&found.record);
-        let mut json = Vec::with_capacity(detail.len() + RESULT_BYTES);
-        self.own().show(&found, None).write(&detail, &mut json);
-        Ok(json)
-    }
-
-    /// Every agent of a held zone and those below, in a stable order.
-    pub async fn agents(
-        &self,
-        zone: Option<String>,
-        limit: usize,
-        cursor: Option<String>,
-    ) -> Result<api::AgentPage, ApiError> {
-        let Searched { answer, rest, .. } = self.list(zone, limit, cursor).await?;
-        let results = self.own().shown(&answer.found, None);
-        Ok(api::AgentPage { results: results.into_iter().map(Shown::agent).collect(), ..rest })
-    }
-
-    /// [`Handle::agents`] as JSON.
-    pub async fn agents_json(
-        &self,
-        zone: Option<String>,
-        limit: usize,
-        cursor: Option<String>,
-    ) -> Result<Vec<u8>, ApiError> {
-        let Searched { answer, rest, .. } = self.list(zone, limit, cursor).await?;
-        Ok(json(&self.own().shown(&answer.found, None), &rest))
     }
 
     async fn list(
@@ -121,6 +131,7 @@ impl Handle {
         let limit = limit.clamp(1, LIMIT_MAX);
         let query = Query { zone, ..Query::default() };
         let answer = self
+            .0
             .answer(Command::List(Find { query, limit, after: cursor, local: true, ..Find::default() }))
             .await?;
         let rest = api::AgentPage {
@@ -208,7 +219,7 @@ mod tests {
         let queries = [query("", false, None), query("weather", true, None), query("nobody", false, Some(1))];
         // Twice: what was made before is copied.
         for query in queries.iter().chain(&queries) {
-            let json = handle.find_json(query.clone()).await.unwrap();
+            let json = AgentReads(handle).find(query.clone()).await.unwrap();
             let mut read: api::FindAnswer = serde_json::from_slice(&json).unwrap();
             let mut typed = handle.find(query.clone()).await.unwrap();
             (read.elapsed_ms, typed.elapsed_ms) = (0.0, 0.0);
@@ -217,11 +228,11 @@ mod tests {
             let results = serde_json::to_vec(&typed.results).unwrap();
             assert_eq!(parsed(&json)["results"], parsed(&results));
         }
-        let page = handle.agents_json(None, 2, None).await.unwrap();
+        let page = AgentReads(handle).agents(None, 2, None).await.unwrap();
         let page: api::AgentPage = serde_json::from_slice(&page).unwrap();
         assert_eq!(page, handle.agents(None, 2, None).await.unwrap());
         for name in ["weather-0", "weather-1", "weather-2"] {
-            let json = handle.show_json(name).await.unwrap();
+            let json = AgentReads(handle).show(name).await.unwrap();
             let detail: api::AgentDetail = serde_json::from_slice(&json).unwrap();
             assert_eq!(detail, handle.show(name).await.unwrap());
             let listed = handle.agents(None, 9, None).await.unwrap().results;
@@ -231,7 +242,7 @@ mod tests {
         assert_eq!(shown.input_schema, serde_json::json!({"type": "object", "b": 1, "a": 1e3}));
         assert!(shown.output_schema.is_null(), "{}", shown.output_schema);
         assert_eq!(shown.card["output_schema"], "no JSON");
-        let text = String::from_utf8(handle.show_json("weather-1").await.unwrap()).unwrap();
+        let text = String::from_utf8(AgentReads(handle).show("weather-1").await.unwrap()).unwrap();
         assert_eq!(
             text.matches("{\"type\": \"object\",\n \"b\": 1, \"a\": 1e3}").count(),
             2,

@@ -1,32 +1,38 @@
 //! What a node answers from memory: all that it knows, for looking only. Any number may look at once, beside whoever writes,
 //! as long as nothing waits for the index ([`Turn::catch_up`](super::turn::Turn::catch_up)).
 
+use std::sync::Arc;
+
 use super::Node;
 use super::unite::condensed;
 use crate::proto::ask::Knowledge;
 use crate::proto::config::Config;
-use crate::proto::directory::{Directory, Names};
-use crate::proto::identity::AgentId;
+use crate::proto::directory::{self, Directory, Names};
+use crate::proto::documents::{DocumentQuery, Vouched};
+use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{Command, Reply};
 use crate::proto::links::Links;
 use crate::proto::name::{AgentName, FullName, ZoneName};
 use crate::proto::overlay::Overlay;
+use crate::proto::own_records::OwnRecords;
 use crate::proto::owners::Owners;
-use crate::proto::query::{Answer, Find, Resolution, Uses, ZoneAnswer, ZoneStatus};
+use crate::proto::query::{Answer, Find, PeerProfile, Resolution, Uses, ZoneAnswer, ZoneStatus};
+use crate::proto::record::Record;
 use crate::proto::resolver::MemoryCounts;
 use crate::proto::search::Query;
 use crate::proto::time::Timestamp;
 use crate::proto::zone::{Zone, Zones};
 
-/// All that a node knows.
+/// All that a node knows at a time.
 #[derive(Clone, Copy)]
-pub(super) struct Memory<'a> {
+pub struct Memory<'a> {
     pub(super) now: Timestamp,
     pub(super) config: &'a Config,
     /// As of [`Context`](crate::proto::context::Context).
     pub(super) unsafe_offset: Option<i64>,
     pub(super) zones: &'a Zones,
     pub(super) links: &'a Links,
+    pub(super) own: &'a OwnRecords,
     pub(super) owners: &'a Owners,
     pub(super) directory: &'a Directory,
     pub(super) overlay: &'a Overlay,
@@ -34,29 +40,15 @@ pub(super) struct Memory<'a> {
 }
 
 impl Node {
-    /// What memory answers to a question, as the node itself would at `now`; none of what others have to be asked, of what
-    /// changes something, and while records wait for the index.
-    pub fn recall(&self, now: Timestamp, question: &Command) -> Option<Reply> {
-        if self.directory.is_behind(&self.zones) {
-            return None;
-        }
-        let memory = self.memory(now);
-        match question {
-            Command::Find(find) => memory.search(find, false).map(Reply::Found),
-            Command::List(find) => memory.search(find, true).map(Reply::Found),
-            Command::Resolve(text) => memory.decided(text).map(Reply::Resolved),
-            Command::Owners => Some(memory.known_owners()),
-            _ => None,
-        }
-    }
-
-    pub(super) fn memory(&self, now: Timestamp) -> Memory<'_> {
+    /// What this node knows at `now`.
+    pub fn memory(&self, now: Timestamp) -> Memory<'_> {
         Memory {
             now,
             config: &self.local.config,
             unsafe_offset: self.clock.unsafe_offset(),
             zones: &self.zones,
             links: &self.links,
+            own: &self.own,
             owners: &self.owners,
             directory: &self.directory,
             overlay: &self.overlay,
@@ -66,6 +58,46 @@ impl Node {
 }
 
 impl Memory<'_> {
+    /// The answer to a question, as the node itself would give it; none where others have to be asked, or something changes, and
+    /// while records wait for the index.
+    pub fn answer(&self, question: &Command) -> Option<Reply> {
+        if self.directory.is_behind(self.zones) {
+            return None;
+        }
+        match question {
+            Command::Find(find) => self.search(find, false).map(Reply::Found),
+            Command::List(find) => self.search(find, true).map(Reply::Found),
+            Command::Resolve(text) => self.decided(text).map(Reply::Resolved),
+            Command::Owners => Some(self.known_owners()),
+            _ => None,
+        }
+    }
+
+    /// Published documents that this node answers for, one of each name, by name. Zones that are held here alone are asked.
+    pub fn documents(&self, query: &DocumentQuery) -> Vec<Arc<Record>> {
+        self.vouched().list(self.zones, self.directory, query)
+    }
+
+    /// The published document of a name, if this node answers for one.
+    pub fn document(&self, name: &str) -> Option<Arc<Record>> {
+        self.vouched().named(self.zones, self.directory, name)
+    }
+
+    fn vouched(&self) -> Vouched<'_> {
+        let own = self.own.author().key;
+        Vouched::new(self.now, own, &self.own.imports, self.config, self.owners)
+    }
+
+    /// Names of agents held here that somebody who wrote `text` may have meant, the nearest first, at most five.
+    pub fn similar_names(&self, text: &str) -> Vec<FullName> {
+        self.directory.similar_names(self.zones, text)
+    }
+
+    /// What a peer is.
+    pub fn profile(&self, peer: &PeerKey) -> PeerProfile {
+        directory::profile(self.now, self.zones, peer)
+    }
+
     /// What is held here of a search, where that is all of it or others are not to be asked.
     fn search(&self, find: &Find, by_name: bool) -> Option<Answer> {
         let zones = self.cover(find);

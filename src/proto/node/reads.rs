@@ -6,15 +6,13 @@ use std::sync::Arc;
 use super::Node;
 use crate::proto::code::Code;
 use crate::proto::config::Config;
-use crate::proto::directory;
-use crate::proto::documents::{DocumentQuery, Vouched};
 use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{NodeAlert, Taken, Via};
-use crate::proto::name::{FullName, ZoneName};
+use crate::proto::name::ZoneName;
 use crate::proto::node_name::NodeName;
 use crate::proto::own_records;
-use crate::proto::query::{Found, PeerProfile, QuestionCounts, TreeZone, ZoneAnswer};
+use crate::proto::query::{Found, QuestionCounts, TreeZone, ZoneAnswer};
 use crate::proto::record::{Author, KeyHash, Record, Shelf};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::{Zone, ZoneState};
@@ -137,30 +135,6 @@ impl Node {
     /// What this host offers now.
     pub fn own_offers(&self) -> impl Iterator<Item = &Arc<Record>> {
         own_records::offers(&self.own)
-    }
-
-    /// Published documents that this node answers for, one of each name, by name. Zones that are held here alone are asked.
-    pub fn documents(&self, now: Timestamp, query: &DocumentQuery) -> Vec<Arc<Record>> {
-        let Node { local, zones, directory, own, owners, .. } = self;
-        Vouched::new(now, local.identity.key(), &own.imports, &local.config, owners)
-            .list(zones, directory, query)
-    }
-
-    /// The published document of a name, if this node answers for one.
-    pub fn document(&self, now: Timestamp, name: &str) -> Option<Arc<Record>> {
-        let Node { local, zones, directory, own, owners, .. } = self;
-        Vouched::new(now, local.identity.key(), &own.imports, &local.config, owners)
-            .named(zones, directory, name)
-    }
-
-    /// Names of agents held here that somebody who wrote `text` may have meant, the nearest first, at most five.
-    pub fn similar_names(&self, text: &str) -> Vec<FullName> {
-        self.directory.similar_names(&self.zones, text)
-    }
-
-    /// What a peer is.
-    pub fn profile(&self, peer: &PeerKey, now: Timestamp) -> PeerProfile {
-        directory::profile(now, &self.zones, peer)
     }
 
     /// Agents of this node's key that its data folder does not know, and that wait for a word of the operator.

@@ -245,6 +245,7 @@ impl Turn<'_> {
             unsafe_offset: self.ctx.unsafe_offset,
             zones: self.zones,
             links: self.links,
+            own: self.own,
             owners: self.owners,
             directory: self.directory,
             overlay: self.overlay,

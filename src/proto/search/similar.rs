@@ -11,8 +11,8 @@ use super::{Index, token};
 use crate::proto::identity::AgentId;
 use crate::proto::name::{AgentName, FullName, LABEL_BYTES_MAX, ZoneName};
 
-/// Names compared. Half of them stand around the place of the text in the order and begin like it; the others have most letters in
-/// common with it.
+/// Names compared. Half of them stand around the place of the text in the order and begin like it; the others have most
+/// letters in common with it.
 const COMPARED_MAX: usize = 64;
 /// Letters one slip may fall on: a text of 8 letters may have two, none may have more than [`SLIPS_MAX`].
 const LETTERS_PER_SLIP: usize = 4;

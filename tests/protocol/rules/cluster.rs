@@ -280,7 +280,7 @@ impl Cluster {
     /// What is read beside the node is what the node itself answers.
     pub(crate) fn command(&mut self, at: usize, command: Command) -> Reply {
         self.next_id += 1;
-        let read = self.nodes[at].recall(self.clock(at), &command);
+        let read = self.nodes[at].memory(self.clock(at)).answer(&command);
         let (id, since) = (self.next_id, self.log.len());
         self.give(at, Input::Command { id, command });
         self.settle();
