@@ -47,7 +47,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::io::{Command, Reply, Role};
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
-use crate::proto::query::{Answer, Found, Resolution};
+use crate::proto::query::{Found, Resolution};
 use crate::proto::registration::{Registered, WriteError};
 use crate::proto::search::Cursor;
 use crate::telemetry::metrics::Metrics;
@@ -367,13 +367,6 @@ impl Handle {
                 Err(view::not_found(agent, &similar))
             }
             Resolution::NotSynced => Err(view::not_synced(agent)),
-        }
-    }
-
-    async fn answer(&self, question: Command) -> Result<Answer, ApiError> {
-        match self.command(question, Patience::Client).await? {
-            Reply::Found(answer) => Ok(answer),
-            _ => Err(view::stopped()),
         }
     }
 

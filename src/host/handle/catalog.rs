@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Handle, parse_cursor};
+use super::{AgentReads, Handle, parse_cursor};
 use crate::api::{self, ApiError};
 use crate::host::view;
 use crate::net::wall_clock;
@@ -85,8 +85,9 @@ impl<'a> CatalogClient<'a> {
         let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
         let (limit, local) = (query.limit, query.local);
         let query = Query { text: query.text, ..Query::default() };
-        let answer =
-            self.0.answer(Command::Find(Find { query, limit, after, local, ..Find::default() })).await?;
+        let answer = AgentReads::new(self.0)
+            .answer(Command::Find(Find { query, limit, after, local, ..Find::default() }))
+            .await?;
         Ok(CatalogPage {
             agents: answer
                 .found

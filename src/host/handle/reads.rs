@@ -7,7 +7,8 @@ use tracing::Instrument;
 use super::{Handle, parse_cursor, parse_residency, parse_zone};
 use crate::api::{self, ApiError};
 use crate::host::view::{self, Shown};
-use crate::proto::io::Command;
+use crate::net::client::Patience;
+use crate::proto::io::{Command, Reply};
 use crate::proto::limits::ANSWER_AGE;
 use crate::proto::query::{Answer, Find};
 use crate::proto::search::{Asked, Query};
@@ -66,6 +67,14 @@ impl<'a> AgentReads<'a> {
         AgentReads(handle)
     }
 
+    /// What memory says, or others.
+    pub(super) async fn answer(&self, question: Command) -> Result<Answer, ApiError> {
+        match self.0.command(question, Patience::Client).await? {
+            Reply::Found(answer) => Ok(answer),
+            _ => Err(view::stopped()),
+        }
+    }
+
     /// [`Handle::find`] as JSON.
     pub async fn find(&self, query: api::FindQuery) -> Result<Vec<u8>, ApiError> {
         let Searched { answer, asked, rest } = self.search(query).await?;
@@ -104,7 +113,7 @@ impl<'a> AgentReads<'a> {
         let query = Query { text, zone, zones: Vec::new(), tags, capabilities, residency };
         let span = names::find(query.zone.as_ref());
         let find = Find { query, limit, after: cursor, local, max_age };
-        let answer = self.0.answer(Command::Find(find)).instrument(span.clone()).await;
+        let answer = self.answer(Command::Find(find)).instrument(span.clone()).await;
         let answer = answer.inspect_err(|error| names::failed(&span, error.code.text()))?;
         names::found(&span, answer.is_complete(), answer.found.len());
         let (complete, zones) = (answer.is_complete(), view::zones(&answer));
@@ -131,7 +140,6 @@ impl<'a> AgentReads<'a> {
         let limit = limit.clamp(1, LIMIT_MAX);
         let query = Query { zone, ..Query::default() };
         let answer = self
-            .0
             .answer(Command::List(Find { query, limit, after: cursor, local: true, ..Find::default() }))
             .await?;
         let rest = api::AgentPage {
