@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use super::ask::Contact;
@@ -15,7 +16,7 @@ use super::codec;
 use super::io::Write;
 use super::name::{FullName, ZoneId, ZoneName};
 use super::query::KnownOwner;
-use super::record::{KeyHash, Record, SignedRecord};
+use super::record::{KeyHash, Record, SignedRecord, verify_together};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
 
@@ -97,6 +98,27 @@ impl Stored {
             if sealed { Some(signed.trust_sealed()) } else { signed.verify(now).ok().map(Arc::new) }
         };
         self.read_row(key, value, record).is_some()
+    }
+
+    /// As [`Stored::take_row`], rows whose seals could not be checked: the signatures of their records are judged together.
+    pub fn take_unsealed_rows(
+        &mut self,
+        rows: &[(&[u8], &[u8])],
+        network: &str,
+        now: Timestamp,
+        rng: &mut impl CryptoRng,
+    ) -> Vec<bool> {
+        let is_record = |key: &[u8]| matches!(key.first(), Some(b'o' | b'r'));
+        let parse = |value: &[u8]| SignedRecord::parse(value, network).ok();
+        let parsed: Vec<Option<SignedRecord>> =
+            rows.iter().map(|&(key, value)| if is_record(key) { parse(value) } else { None }).collect();
+        let records: Vec<SignedRecord> = parsed.iter().flatten().cloned().collect();
+        verify_together(&records, now, rng);
+        let taken = rows.iter().zip(parsed).map(|(&(key, value), signed)| {
+            let record = || signed?.verify(now).ok().map(Arc::new);
+            self.read_row(key, value, record).is_some()
+        });
+        taken.collect()
     }
 
     /// Takes one sealed row of a store beside which many nodes share `cache`.
