@@ -71,13 +71,16 @@ pub fn read_rows(loaded: &mut Loaded, network: &str, now: Timestamp) -> (Stored,
 
 fn read_part(rows: &[StoredRow], network: &str, now: Timestamp) -> (Stored, Vec<Write>) {
     let (mut stored, mut rewritten) = (Stored::default(), Vec::new());
-    for StoredRow { key, value, authenticated } in rows {
-        let authenticated = *authenticated == Authenticated::Yes;
-        let understood = stored.index_row(key, value, authenticated, network, now);
-        if understood && !authenticated {
-            let durable = key.first() != Some(&b'r');
-            rewritten.push(Write { key: key.clone(), value: Some(value.clone()), durable });
-        }
+    let (sealed, unsealed): (Vec<&StoredRow>, Vec<&StoredRow>) =
+        rows.iter().partition(|row| row.authenticated == Authenticated::Yes);
+    for row in sealed {
+        stored.index_row(&row.key, &row.value, network);
+    }
+    let borrowed: Vec<(&[u8], _)> = unsealed.iter().map(|row| (&row.key[..], &row.value)).collect();
+    let understood = stored.index_unsealed_rows(&borrowed, network, now, &mut rand::rng());
+    for (StoredRow { key, value, .. }, _) in unsealed.into_iter().zip(understood).filter(|(_, it)| *it) {
+        let durable = key.first() != Some(&b'r');
+        rewritten.push(Write { key: key.clone(), value: Some(value.clone()), durable });
     }
     (stored, rewritten)
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use super::ask::Contact;
@@ -17,7 +18,7 @@ use super::identity::AgentId;
 use super::io::Write;
 use super::name::{FullName, ZoneId, ZoneName};
 use super::query::KnownOwner;
-use super::record::{KeyHash, Record, SignedRecord};
+use super::record::{KeyHash, Record, SignedRecord, verify_together};
 use super::search::{Index, entry};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
@@ -112,24 +113,45 @@ impl Stored {
         self.read_row(key, value, record).is_some()
     }
 
-    /// As [`Stored::take_row`], of bytes that are held on, and enters the agent into the index.
-    pub fn index_row(
+    /// As [`Stored::take_row`], of bytes that are held on, whose seal holds; enters the agent into the index.
+    pub fn index_row(&mut self, key: &[u8], value: &Arc<[u8]>, network: &str) -> bool {
+        let parse = || SignedRecord::parse_held(value.clone(), network).ok();
+        self.index(key, value, || Some(parse()?.trust_sealed_with_card()))
+    }
+
+    /// As [`Stored::index_row`], rows whose seals do not hold: the signatures of their records are judged together.
+    pub fn index_unsealed_rows(
         &mut self,
-        key: &[u8],
-        value: &Arc<[u8]>,
-        sealed: bool,
+        rows: &[(&[u8], &Arc<[u8]>)],
         network: &str,
         now: Timestamp,
+        rng: &mut impl CryptoRng,
+    ) -> Vec<bool> {
+        let is_record = |key: &[u8]| matches!(key.first(), Some(b'o' | b'r'));
+        let parse = |value: &Arc<[u8]>| SignedRecord::parse_held(value.clone(), network).ok();
+        let parsed: Vec<Option<SignedRecord>> =
+            rows.iter().map(|&(key, value)| if is_record(key) { parse(value) } else { None }).collect();
+        let records: Vec<SignedRecord> = parsed.iter().flatten().cloned().collect();
+        verify_together(&records, now, rng);
+        let taken = rows.iter().zip(parsed).map(|(&(key, value), signed)| {
+            self.index(key, value, || {
+                let record = Arc::new(signed?.verify(now).ok()?);
+                let card = record.card();
+                Some((record, card))
+            })
+        });
+        taken.collect()
+    }
+
+    fn index(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        read: impl FnOnce() -> Option<(Arc<Record>, Option<AgentCard>)>,
     ) -> bool {
         let mut agent = None;
         let record = || {
-            let signed = SignedRecord::parse_held(value.clone(), network).ok()?;
-            let (record, card) = if sealed {
-                signed.trust_sealed_with_card()
-            } else {
-                let record = Arc::new(signed.verify(now).ok()?);
-                (record.clone(), record.card())
-            };
+            let (record, card) = read()?;
             agent = card.map(|card| (record.clone(), card));
             Some(record)
         };

@@ -88,3 +88,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn rows_whose_seals_could_not_be_checked_are_taken_together_as_each_alone() {
+    let kinds = [0, 3, 5, 4, 6, 1, 2, 3, 7];
+    let records = kinds.iter().zip(0..).map(|(kind, agent)| sent(*kind, usize::from(agent) % 2, agent));
+    let mut rows: Vec<(Vec<u8>, Vec<u8>)> = records
+        .enumerate()
+        .map(|(at, value)| (if at % 2 == 0 { vec![b'o', at as u8] } else { vec![b'r', at as u8] }, value))
+        .collect();
+    rows.insert(3, (b"e".to_vec(), 7_u64.to_be_bytes().to_vec()));
+    rows.push((b"x".to_vec(), Vec::new()));
+    let (mut alone, mut together) = (Stored::default(), Stored::default());
+    let each: Vec<bool> =
+        rows.iter().map(|(key, value)| alone.take_row(key, value, false, "world", NOW)).collect();
+    let held: Vec<(&[u8], Arc<[u8]>)> =
+        rows.iter().map(|(key, value)| (&key[..], value[..].into())).collect();
+    let borrowed: Vec<(&[u8], &Arc<[u8]>)> = held.iter().map(|(key, value)| (*key, value)).collect();
+    let rng = &mut ChaCha8Rng::seed_from_u64(1);
+    assert_eq!(together.index_unsealed_rows(&borrowed, "world", NOW, rng), each);
+    assert_eq!(each, [true, false, true, true, false, true, false, true, false, true, false]);
+    assert_eq!((&together.own, &together.others, together.epoch), (&alone.own, &alone.others, Some(7)));
+}

@@ -13,7 +13,8 @@ use crate::net::verifier::{Judged, Verifier, finish, has_threads};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Protocol;
 
-/// Events that are gathered while others are judged, at most: some milliseconds of judging where all carry one record.
+/// Events that are gathered while others are judged, at most, and that wait for the driver before more are judged: some
+/// milliseconds of work where all carry one record.
 const GATHERED_MAX: usize = 64;
 /// Bytes of messages among them, at most: as much judging where they carry many.
 const GATHERED_BYTES_MAX: usize = 512 * 1024;
@@ -59,7 +60,9 @@ impl Arrivals {
     }
 
     fn has_room(&self) -> bool {
-        self.gathered.len() < GATHERED_MAX && self.gathered_bytes < GATHERED_BYTES_MAX
+        // One request at a time: what it takes of the driver is charged before the next is read.
+        let is_request = matches!(self.gathered.last(), Some(NetworkEvent::Request(_)));
+        !is_request && self.gathered.len() < GATHERED_MAX && self.gathered_bytes < GATHERED_BYTES_MAX
     }
 
     fn gather(&mut self, event: NetworkEvent) {
@@ -69,7 +72,7 @@ impl Arrivals {
 
     /// Has what was gathered judged, if nothing else is. What there is nothing to judge of is ready where nothing is before it.
     fn judge(&mut self) {
-        if self.gathered.is_empty() || self.judging.is_some() {
+        if self.gathered.is_empty() || self.judging.is_some() || self.ready.len() >= GATHERED_MAX {
             return;
         }
         let events = std::mem::take(&mut self.gathered);
