@@ -105,7 +105,9 @@ impl Nodes {
     /// A node leaves the mesh of a zone.
     pub(super) fn exit(&mut self, at: usize, zone: &ZoneName) {
         self.meshes.exit(at, zone);
-        self.homes.get_mut(zone).into_iter().for_each(|members| _ = members.remove(&at));
+        if let Some(members) = self.homes.get_mut(zone) {
+            members.remove(&at);
+        }
         self.all[at].exit(zone);
     }
 

@@ -1,5 +1,6 @@
 //! Records that were judged before a node was told of them change nothing of what it does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aop::proto::ahead;
