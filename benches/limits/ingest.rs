@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use aop::proto::ahead;
 use aop::proto::identity::{Identity, PeerKey};
-use aop::proto::io::{Dialed, GossipId, Input, Output, Protocol};
+use aop::proto::io::{Dialed, GossipId, Input, Output, Protocol, Received};
 use aop::proto::name::ZoneName;
 use aop::proto::node::Node;
 use aop::proto::persistence::Stored;
-use aop::proto::record::SignedRecord;
+use aop::proto::record::{SignedRecord, verify_each, verify_together};
 use aop::proto::time::Timestamp;
 use ed25519_dalek::{Signature, VerifyingKey};
 
@@ -54,7 +55,7 @@ fn spent(on: impl FnOnce()) -> Duration {
 pub(crate) fn rates() -> Vec<Figure> {
     let records: Vec<Vec<u8>> = records(RECORDS).collect();
     let bare: Vec<Bare> = records.iter().map(|record| Bare::of(record)).collect();
-    let mut shares = [(); 3].map(|()| Vec::new());
+    let mut shares = [(); 5].map(|()| Vec::new());
     let mut each = [0.0; 4];
     for _ in 0..RUNS {
         let (verified, gossiped, mut holder) = by_gossip(&records, &bare);
@@ -64,8 +65,11 @@ pub(crate) fn rates() -> Vec<Figure> {
         shares[0].push(each[0] / each[1]);
         shares[1].push(us(verified_again) / RECORDS as f64 / each[2]);
         shares[2].push(each[0] / each[3]);
+        let (alone, failed, suspected) = with_forgeries(&records);
+        shares[3].push(us(failed) / us(alone));
+        shares[4].push(us(suspected) / us(alone));
     }
-    let [gossip, sync, stored] = shares.map(|shares| crate::figure::median(&shares));
+    let [gossip, sync, stored, forged, suspected] = shares.map(|shares| crate::figure::median(&shares));
     let of = |ours: f64| format!("{ours:.1} us a record, verify_strict {:.1} us", each[0]);
     vec![
         Figure::new(
@@ -86,7 +90,33 @@ pub(crate) fn rates() -> Vec<Figure> {
             Aim::AtLeast(1.3),
         )
         .of(of(each[2])),
+        Figure::new(
+            "ingest",
+            "one forged signature in a batch, × single checks",
+            forged,
+            "",
+            Aim::AtMost(1.8),
+        ),
+        Figure::new("ingest", "the same from whoever is suspected", suspected, "", Aim::AtMost(1.1)),
     ]
+}
+
+/// What it costs to judge records one by one, batches of which the last is forged, and the same of whoever is suspected.
+fn with_forgeries(records: &[Vec<u8>]) -> (Duration, Duration, Duration) {
+    let now = wall_clock();
+    let (mut alone, mut failed, mut suspected) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    for records in records.chunks(BLOCK) {
+        let read = || -> Vec<SignedRecord> {
+            let mut records = records.to_vec();
+            records[BLOCK - 1][40] ^= 1;
+            records.iter().map(|record| SignedRecord::parse(record, NETWORK).expect("a record")).collect()
+        };
+        let [single, together, then] = [(); 3].map(|()| read());
+        alone += spent(|| single.into_iter().for_each(|record| _ = record.verify(now)));
+        failed += spent(|| verify_together(&together, now, &mut rand::rng()));
+        suspected += spent(|| verify_each(&then, now));
+    }
+    (alone, failed, suspected)
 }
 
 fn take(node: &mut Node, now: Timestamp, record: &[u8]) {
@@ -133,7 +163,10 @@ fn by_sync(holder: &mut Node, bare: &[Bare]) -> (Duration, Duration) {
             let block = blocks.next().unwrap_or_default();
             verified += spent(|| block.iter().for_each(Bare::verify));
             pulled += spent(|| {
-                asker.handle(now, Input::Response { conversation, bytes });
+                let records = ahead::of_answer(&bytes, NETWORK);
+                verify_together(&records, now, &mut rand::rng());
+                let input = Input::Response { conversation, bytes };
+                asker.handle(now, Received { input, records });
                 outputs.extend(std::iter::from_fn(|| asker.poll_output()));
             });
         }
