@@ -14,9 +14,10 @@ use tokio::runtime::Runtime;
 use crate::agents::{Cards, NETWORK, fill};
 use crate::cpu::process_cpu;
 use crate::figure::{Aim, Figure, median, us};
+use crate::load::load;
 use crate::nodes::options;
 use crate::process::NodeProcess;
-use crate::requests::{Request, ask, get, load};
+use crate::requests::{Request, ask, get};
 use crate::server::Server;
 
 const HELD: usize = 10_000;
