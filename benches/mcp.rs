@@ -34,7 +34,7 @@ use agents::fill;
 use hosted::hosted;
 use nodes::options;
 use process::NodeProcess;
-use requests::{Request, ask, get, load};
+use requests::{Request, ask, get};
 use server::Server;
 use times::Times;
 use tools::post;
@@ -155,7 +155,7 @@ fn start_with_many() {
     for start in ["first start, everything is signed and written", "start again"] {
         let files = files.display().to_string();
         let node = NodeProcess::start(&dir.path().join("data"), &["--agents", &files]);
-        println!("  {start}: ready after {:.3} s", node.ready.as_secs_f64());
+        println!("  {start}: ready at {} after {:.3} s", node.addr, node.ready.as_secs_f64());
         std::thread::sleep(REST);
         let before = node.cpu();
         std::thread::sleep(IDLE);

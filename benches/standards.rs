@@ -24,6 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 #[path = "samples/cards.rs"]
 mod cards;
+#[path = "samples/load.rs"]
+mod load;
 #[path = "samples/requests.rs"]
 mod requests;
 #[path = "samples/server.rs"]
@@ -32,7 +34,8 @@ mod server;
 mod times;
 
 use cards::Cards;
-use requests::{Request, ask, get, load};
+use load::load;
+use requests::{Request, ask, get};
 use server::Server;
 use times::Times;
 

@@ -23,6 +23,8 @@ mod ingest;
 mod join;
 #[path = "../samples/joins.rs"]
 mod joins;
+#[path = "../samples/load.rs"]
+mod load;
 mod mcp;
 #[path = "../samples/nodes.rs"]
 mod nodes;

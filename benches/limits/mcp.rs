@@ -19,8 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::figure::{Aim, Figure, median};
 use crate::hosted::hosted;
+use crate::load::load;
 use crate::nodes::options;
-use crate::requests::{ask, load};
+use crate::requests::ask;
 use crate::server::Server;
 use crate::tools::post;
 

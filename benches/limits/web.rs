@@ -1,6 +1,5 @@
 //! Over HTTP: searches and looks at one agent.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -14,9 +13,10 @@ use tokio::runtime::Runtime;
 use crate::agents::{Cards, NETWORK, fill};
 use crate::cpu::process_cpu;
 use crate::figure::{Aim, Figure, median, us};
+use crate::load::load;
 use crate::nodes::options;
 use crate::process::NodeProcess;
-use crate::requests::{Request, ask, get, load};
+use crate::requests::{Request, ask, get};
 use crate::server::Server;
 
 const HELD: usize = 10_000;
@@ -26,8 +26,8 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Names that are asked for, one after the other.
 const NAMES: usize = 500;
 const TEXTS: usize = 300;
-/// Words of a text that are met first are common.
-const COMMON_WORDS: usize = 1_000;
+/// Words that they are made of.
+const WORDS: usize = 25;
 
 /// Searches beside a bare route that answers with as many bytes, both in this process.
 pub(crate) fn find() -> Vec<Figure> {
@@ -111,13 +111,16 @@ pub(crate) fn text() -> Vec<Figure> {
         id[..8].copy_from_slice(&(at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
         index.insert(search::entry(AgentId(id), &name, &cards.card()));
     }
-    // Words that few agents have: of the common ones the index does nearly all of the work.
-    let mut words = BTreeSet::new();
-    let mut rare = std::iter::repeat_with(|| cards.prose(1).trim().to_owned())
-        .filter(|word| words.insert(word.clone()))
-        .skip(COMMON_WORDS);
-    let mut word = || rare.next().expect("endless");
-    let texts: Vec<[String; 2]> = (0..TEXTS).map(|_| [word(), word()]).collect();
+    // Words that are common: for others the index looks for slips and for what means the same, many times as long.
+    let mut words: Vec<String> = Vec::new();
+    while words.len() < WORDS {
+        let word = cards.prose(1).trim().to_owned();
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    let pair = |at: usize| [words[at % WORDS].clone(), words[(at + 1 + at / WORDS) % WORDS].clone()];
+    let texts: Vec<[String; 2]> = (0..TEXTS).map(pair).collect();
     let path = |[one, other]: &[String; 2]| format!("/v1/find?limit=10&q={one}+{other}");
     let requests: Vec<Request> = texts.iter().map(|words| get(node.addr, &path(words))).collect();
     let queries: Vec<Query> =

@@ -1,7 +1,6 @@
-//! A lean HTTP client on keep-alive connections: the measured server must cost more than the client.
+//! A lean HTTP client on a keep-alive connection: the measured server must cost more than the client.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,37 +15,6 @@ pub(crate) struct Request {
 /// Asks for a path.
 pub(crate) fn get(addr: SocketAddr, path: &str) -> Request {
     Request { bytes: format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n").into_bytes(), status: 200 }
-}
-
-/// So many connections ask for so long, each one request after the other and all of them in turn; how long each answer took.
-pub(crate) async fn load(
-    addr: SocketAddr,
-    requests: &[Request],
-    connections: usize,
-    time: Duration,
-) -> Vec<Duration> {
-    let ask_on = |first: usize| {
-        let requests = requests.to_vec();
-        tokio::spawn(async move {
-            let mut stream = TcpStream::connect(addr).await.expect("connected");
-            let (began, mut times, mut buffer) = (Instant::now(), Vec::new(), Vec::new());
-            for request in requests.iter().cycle().skip(first) {
-                let asking = Instant::now();
-                if asking - began >= time {
-                    break;
-                }
-                ask(&mut stream, request, &mut buffer).await;
-                times.push(asking.elapsed());
-            }
-            times
-        })
-    };
-    let tasks: Vec<_> = (0..connections).map(|at| ask_on(at * requests.len() / connections)).collect();
-    let mut times = Vec::new();
-    for task in tasks {
-        times.append(&mut task.await.expect("asked"));
-    }
-    times
 }
 
 /// One question; the answer's body lies at the end of `buffer`, and its length is returned.
