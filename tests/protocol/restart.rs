@@ -59,7 +59,7 @@ fn a_node_finds_the_same_whether_its_rows_were_indexed_in_parts_or_when_it_was_a
         let mut stored = Stored::default();
         for (key, value) in part {
             assert!(one_by_one.take_row(key, value, true, "world", NOW));
-            assert!(stored.index_row(key, &value.as_slice().into(), "world"));
+            assert!(stored.index_row(key, &std::sync::Arc::from(&value[..]), "world"));
         }
         in_parts.append(stored);
     }
