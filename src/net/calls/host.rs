@@ -183,6 +183,8 @@ async fn next_report(told: &mut Option<Told>) -> Report {
 
 async fn at(until: Option<Instant>) {
     match until {
+        // The timer would add a millisecond, and the next offer may be here.
+        Some(until) if until <= Instant::now() => {}
         Some(until) => tokio::time::sleep_until(until).await,
         None => pending().await,
     }
