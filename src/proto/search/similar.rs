@@ -160,7 +160,12 @@ mod tests {
         let single = ('a'..='z').map(|letter| format!("{letter}@."));
         let meant = ["summarizer@.", "translator@acme.org", "weather-hourly@."].map(str::to_owned);
         let names: Vec<String> = workers.into_iter().chain(ground).chain(single).chain(meant).collect();
-        let index = index_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut index = Index::new();
+        for (at, text) in names.iter().enumerate() {
+            let mut id = [0; 20];
+            id[..8].copy_from_slice(&at.to_le_bytes());
+            index.insert(super::super::Entry { id: AgentId(id), ..super::super::tests::bare(&name(text)) });
+        }
         for text in ["worker-xyz", &"a".repeat(63), "q", "zzz"] {
             assert!(index.grams.nearest(text, usize::MAX).len() <= super::super::grams::READ_MAX, "{text}");
         }
