@@ -9,7 +9,6 @@ use aop::proto::codec;
 use aop::proto::config::Config;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{GossipId, Input, Output, Received};
-use aop::proto::limits::ZONE_WEIGHT_MAX;
 use aop::proto::message::Envelope;
 use aop::proto::name::ZoneName;
 use aop::proto::node::Node;

@@ -174,7 +174,7 @@ fn json(results: &[Shown<'_>], rest: &impl serde::Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::host::{Options, start};
-    use crate::proto::card::{AgentCard, Endpoint, Offer, Scope};
+    use crate::proto::card::{AgentCard, Endpoint, Offer, Origin, Scope};
     use crate::proto::identity::Identity;
 
     /// Cards with and without each optional part, and texts that JSON has to escape or that are no JSON.
@@ -195,6 +195,11 @@ mod tests {
                 endpoints: vec![Endpoint { address: "https://a.example".into(), ..Endpoint::default() }],
                 input_schema: schema("{\"type\": \"object\",\n \"b\": 1, \"a\": 1e3}"),
                 output_schema: schema("no JSON"),
+                ..AgentCard::default()
+            },
+            AgentCard {
+                origin: Origin::A2a,
+                original: Some(r#"{"name": "weather", "signatures": []}"#.into()),
                 ..AgentCard::default()
             },
             AgentCard {
@@ -239,7 +244,7 @@ mod tests {
         let page = AgentReads(handle).agents(None, 2, None).await.unwrap();
         let page: api::AgentPage = serde_json::from_slice(&page).unwrap();
         assert_eq!(page, handle.agents(None, 2, None).await.unwrap());
-        for name in ["weather-0", "weather-1", "weather-2"] {
+        for name in ["weather-0", "weather-1", "weather-2", "weather-3"] {
             let json = AgentReads(handle).show(name).await.unwrap();
             let detail: api::AgentDetail = serde_json::from_slice(&json).unwrap();
             assert_eq!(detail, handle.show(name).await.unwrap());
@@ -256,7 +261,8 @@ mod tests {
             2,
             "as it was signed"
         );
-        let deep = handle.show("weather-2").await.unwrap();
+        assert!(handle.show("weather-2").await.unwrap().signature.is_some());
+        let deep = handle.show("weather-3").await.unwrap();
         assert!(deep.input_schema.is_null() && deep.card["input_schema"].is_string(), "too deep for readers");
         node.stop().await.unwrap();
     }

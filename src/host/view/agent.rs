@@ -184,7 +184,7 @@ pub(in crate::host) fn detail_members(record: &Record, card: &AgentCard, card_ke
         card_json(card),
         schema(&card.input_schema),
         schema(&card.output_schema),
-        write.trim_start_matches('{').trim_end_matches('}'),
+        write.strip_prefix('{').and_then(|it| it.strip_suffix('}')).unwrap_or_default(),
     )
 }
 
