@@ -14,8 +14,11 @@ use aop::proto::name::ZoneName;
 
 #[path = "samples/agents.rs"]
 mod agents;
+#[path = "samples/cpu.rs"]
+mod cpu;
 
 use agents::{Cards, Keeper, NETWORK, fill, message, node, records, wall_clock, zones};
+use cpu::process_cpu;
 
 const RECORDS: usize = 10_000;
 const RUNS: usize = 3;
@@ -92,20 +95,6 @@ fn start(dir: &Path, count: usize) {
         bytes >> 20
     );
     drop(store);
-}
-
-/// CPU time of this thread: other programs on the machine do not count.
-fn thread_cpu() -> Duration {
-    cpu(ClockId::ThreadCPUTime)
-}
-
-fn process_cpu() -> Duration {
-    cpu(ClockId::ProcessCPUTime)
-}
-
-fn cpu(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Resident memory of this process; 0 where the system does not say.
