@@ -1,11 +1,13 @@
 //! Entries by three letters of their agents' names that stand together: what has few slips has some of them in common with what
-//! was meant. Strangers choose the names, so all there may be share few sets: a name of 63 letters is in as many of them, and
-//! what a question reads is bounded.
+//! was meant. Strangers choose the names, so all there may be share few sets: what a question reads is bounded.
 
 use roaring::RoaringBitmap;
 
 /// Sets, a power of two. Different letters share one: a question counts how many a name has in common.
 const SETS: usize = 4_096;
+/// Sets of one name: of a longer one a choice, which is much the same for names that are much the same. All of them would take more
+/// memory than the words of such names.
+const SETS_OF_ONE_MAX: usize = 8;
 /// Ids that a question reads, of the smallest sets first.
 pub(super) const READ_MAX: usize = 512;
 /// Of these, of one set: a larger one says little.
@@ -54,7 +56,7 @@ impl Grams {
     }
 }
 
-/// The sets of a name, each once.
+/// The sets of a name, each once: the first of them, whose numbers depend on the letters alone.
 fn sets(name: &str) -> impl Iterator<Item = usize> {
     let mut letters = Vec::with_capacity(name.len() + 2);
     // The ends count as letters, so that a slip there leaves something.
@@ -64,6 +66,7 @@ fn sets(name: &str) -> impl Iterator<Item = usize> {
     let mut sets: Vec<usize> = letters.windows(3).map(|gram| set(gram[0], gram[1], gram[2])).collect();
     sets.sort_unstable();
     sets.dedup();
+    sets.truncate(SETS_OF_ONE_MAX);
     sets.into_iter()
 }
 
