@@ -5,8 +5,8 @@ use roaring::RoaringBitmap;
 
 /// Sets, a power of two. Different letters share one: a question counts how many a name has in common.
 const SETS: usize = 4_096;
-/// Sets of one name: of a longer one a choice, which is much the same for names that are much the same. All of them would take more
-/// memory than the words of such names.
+/// Sets of one name: of a longer one a choice, which is much the same for names that are much the same. All of them would
+/// take more memory than the words of such names.
 const SETS_OF_ONE_MAX: usize = 8;
 /// Ids that a question reads, of the smallest sets first.
 pub(super) const READ_MAX: usize = 512;
