@@ -8,11 +8,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use aop::agents::{Agents, HostedAgent};
+use aop::agents::HostedAgent;
 use aop::document::run_config::{Builtin, ProcessLimits, Program, RunConfig, Runner};
-use aop::host::{self, CallOptions, Options, Running};
+use aop::host::{CallOptions, Running};
 use aop::proto::card::{AgentCard, CallLimits, Offer, Scope};
-use aop::proto::name::ZoneName;
 use futures::future::join_all;
 use serde_json::json;
 use tempfile::TempDir;
@@ -28,12 +27,14 @@ mod bare;
 mod hosted;
 #[path = "samples/nodes.rs"]
 mod nodes;
+#[path = "samples/pair.rs"]
+mod pair;
 #[path = "samples/times.rs"]
 mod times;
 
 use bare::Bare;
 use hosted::hosted;
-use nodes::options;
+use pair::{call, host_and_caller};
 use times::Times;
 
 const CALLS: usize = 2_000;
@@ -61,18 +62,9 @@ fn main() {
 
 async fn measure() {
     let folders = [TempDir::new().expect("a folder"), TempDir::new().expect("a folder")];
-    let agents = Agents::new(ZoneName::root());
     let mut all = BAD.map(|(name, script, is_hungry)| bad(name, script, is_hungry)).to_vec();
     all.push(hosted("echo", Builtin::Echo));
-    agents.replace(all);
-    let host = Options { agents, ..options(1, folders[0].path(), &[]) };
-    let host = host::start(host).await.expect("a node");
-    let caller = host::start(options(2, folders[1].path(), &[&host])).await.expect("a node");
-    let mut events = caller.handle.events();
-    while caller.handle.show("echo").await.is_err() {
-        // A missed event only means that there is something to look at.
-        let _event = events.recv().await;
-    }
+    let (host, caller) = host_and_caller(&folders, all).await;
     let bare = Bare::start().await;
     for (name, bytes) in SIZES {
         let calls = if bytes > 1_000 { CALLS / 10 } else { CALLS };
@@ -183,13 +175,4 @@ fn bad(name: &str, script: &str, is_hungry: bool) -> HostedAgent {
     let name = name.parse().expect("a label");
     let offer = Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() };
     HostedAgent { offer, run_config: Some(run_config) }
-}
-
-async fn call(node: &Running, text: &str) -> Duration {
-    let began = Instant::now();
-    let answer =
-        node.handle.call("echo@.", json!({ "task": text }), CallOptions::default()).await.expect("known");
-    let took = began.elapsed();
-    assert!(answer.success, "{answer:?}");
-    took
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 #[path = "../samples/agents.rs"]
 mod agents;
+#[path = "../samples/bare.rs"]
+mod bare;
 mod beside;
 mod calls;
 #[path = "../samples/cpu.rs"]
@@ -30,6 +32,8 @@ mod mcp;
 mod nodes;
 #[path = "../samples/offers.rs"]
 mod offers;
+#[path = "../samples/pair.rs"]
+mod pair;
 #[path = "../samples/process.rs"]
 mod process;
 #[path = "../samples/requests.rs"]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Node;
+use super::names::is_denied;
 use super::unite::condensed;
 use crate::proto::ask::Knowledge;
 use crate::proto::config::Config;
@@ -188,8 +189,7 @@ impl Memory<'_> {
             (_, Ok(agent)) => agent.search_list(&self.config.home_zone()).collect(),
             _ => return Vec::new(),
         };
-        let is_open =
-            |name: &FullName| !matches!(self.knowledge_of(&name.zone), Knowledge::Whole | Knowledge::NoZone);
+        let is_open = |name: &FullName| !is_denied(self.knowledge_of(&name.zone));
         names.into_iter().filter(is_open).collect()
     }
 

@@ -297,7 +297,7 @@ fn told_gateways(consulted: &Consulted) -> impl Iterator<Item = &Contact> {
 }
 
 /// Whether whoever is not named is not there.
-fn is_denied(known: Knowledge) -> bool {
+pub(super) fn is_denied(known: Knowledge) -> bool {
     matches!(known, Knowledge::Whole | Knowledge::NoZone)
 }
 
