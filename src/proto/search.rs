@@ -1075,6 +1075,9 @@ pub(super) mod tests {
             prop_assert_eq!(pages(|after| index.list(query.zone.as_ref(), limit, after)), listed);
         }
         for agent in model.values() {
+            let alike = index.grams.nearest(name(&agent.name).agent.as_str(), usize::MAX);
+            let mut alike = alike.into_iter().filter_map(|entry_id| index.key(entry_id));
+            prop_assert!(alike.any(|key| key.id == agent.id()), "{} by its letters", agent.name);
             let same = model.values().filter(|other| other.name == agent.name).map(Agent::id);
             prop_assert_eq!(index.by_name(&name(&agent.name)), same.collect::<Vec<_>>());
             if let Some(original) = &agent.original {
